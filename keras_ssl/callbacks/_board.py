@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One TensorBoard event file a folder, shared by all callbacks that write there."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from keras import ops
+
+# TensorBoard leaves an event file for good once a later one appears in the folder, so two open
+# writers would lose the points of the first.
+_OPEN: WeakValueDictionary[str, "Board"] = WeakValueDictionary()
+
+
+class Board:
+    """Writes scalars and pictures for TensorBoard; get one with `board`.
+
+    Args:
+        folder: where the event file goes; made when missing.
+    """
+
+    def __init__(self, folder: str) -> None:
+        import tensorflow as tf
+
+        self._summary = tf.summary
+        self._writer = tf.summary.create_file_writer(folder)
+        self._written: dict[str, int] = {}
+
+    def scalar(self, tag: str, value: Any, step: int) -> None:
+        """Writes one point, once: a second value for the same tag and step is dropped.
+
+        Args:
+            tag: name; TensorBoard groups by the part before the slash.
+            value: number or scalar tensor.
+            step: position on the horizontal axis.
+        """
+        if self._written.get(tag) == step:
+            return
+        self._written[tag] = step
+        with self._writer.as_default():
+            self._summary.scalar(tag, float(value), step=step)
+
+    def image(self, tag: str, picture: np.ndarray, step: int, description: str = "") -> None:
+        """Writes one picture.
+
+        Args:
+            tag: name of the picture.
+            picture: (height, width, 1, 3 or 4) uint8.
+            step: position of the slider.
+            description: Markdown shown beside it.
+        """
+        with self._writer.as_default():
+            self._summary.image(tag, picture[None], step=step, description=description)
+
+    def flush(self) -> None:
+        """Puts everything written so far on the disk."""
+        self._writer.flush()
+
+
+def board(log_dir: str | PathLike[str] | None) -> Board | None:
+    """The shared writer of a folder.
+
+    Args:
+        log_dir: folder, or None.
+
+    Returns:
+        The `Board` of that folder; None without a folder.
+    """
+    if log_dir is None:
+        return None
+    folder = str(Path(log_dir).resolve())
+    shared = _OPEN.get(folder)
+    if shared is None:
+        shared = _OPEN[folder] = Board(folder)
+    return shared
+
+
+def updates(model: Any) -> int:
+    """Number of optimizer updates so far: the horizontal axis of everything written here.
+
+    Args:
+        model: a compiled Keras model.
+
+    Returns:
+        The count; it goes on from where a resumed run stopped.
+    """
+    return int(ops.convert_to_numpy(model.optimizer.iterations))

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The signs of a collapse: what is measured on a batch of embeddings, and when it is too little."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_ssl.metrics import feature_std, mean_cosine, rank_me
+
+# Share of 1/sqrt(D) below which the spread on the sphere is gone. Healthy ReLU representations
+# share a large common part, which pushes them to about 0.1; collapsed ones fall below 0.01.
+_SPREAD = 0.02
+_COSINE = 0.999
+_RANK = 1.5
+# Limits for what falls while training: a fresh network starts as low, but does not fall.
+_FALLEN_SPREAD = 0.2
+_FALLEN_RANK = 0.08
+_FALLEN = 0.6
+# An objective that only pulls together shrinks embeddings before it turns them the same way.
+_SHRUNK = 0.1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one batch of embeddings looks like.
+
+    Args:
+        dimensions: D.
+        finite: whether every number is.
+        rank_me: effective rank.
+        feature_std: mean standard deviation of the L2-normalised rows.
+        cosine: mean cosine of all pairs.
+        scale: mean standard deviation of the rows as they are.
+    """
+
+    dimensions: int
+    finite: bool
+    rank_me: float = float("nan")
+    feature_std: float = float("nan")
+    cosine: float = float("nan")
+    scale: float = float("nan")
+
+
+def measure(z: np.ndarray) -> Measurement:
+    """Measures a batch of embeddings.
+
+    Args:
+        z: (N, D) array, N at least 2.
+
+    Returns:
+        The `Measurement`; nothing but `finite` when a number is not finite.
+    """
+    z = np.asarray(z, "float32")
+    if not np.isfinite(z).all():
+        return Measurement(z.shape[1], finite=False)
+    return Measurement(
+        dimensions=z.shape[1],
+        finite=True,
+        rank_me=float(rank_me(z)),
+        feature_std=float(feature_std(z)),
+        cosine=float(mean_cosine(z)),
+        scale=float(np.mean(np.std(z.astype("float64"), axis=0))),
+    )
+
+
+def best(earlier: Measurement | None, now: Measurement) -> Measurement:
+    """The largest of every number so far.
+
+    Args:
+        earlier: the largest before, or None.
+        now: the measurement.
+
+    Returns:
+        A `Measurement`; `earlier` when `now` is not finite.
+    """
+    if earlier is None or not now.finite:
+        return earlier or now
+    if not earlier.finite:
+        return now
+    names = ("rank_me", "feature_std", "cosine", "scale")
+    largest = {name: max(getattr(earlier, name), getattr(now, name)) for name in names}
+    return replace(now, **largest)
+
+
+def signs(now: Measurement, top: Measurement, *, rows: int, head: bool = False) -> list[str]:
+    """Names every sign of a collapse in a measurement.
+
+    Args:
+        now: the measurement.
+        top: the `best` of it and all earlier ones.
+        rows: number of samples measured, N.
+        head: whether these are outputs of a head. Objectives spread those, so that a fall is
+            a sign; the non-negative representation below a head may well fall to a tenth.
+
+    Returns:
+        One sentence a sign with the number and its limit; empty for healthy embeddings.
+    """
+    if not now.finite:
+        return ["they hold NaN or infinity"]
+    found = []
+    even = now.dimensions**-0.5
+    fell = head and now.feature_std < min(_FALLEN_SPREAD * even, _FALLEN * top.feature_std)
+    if now.feature_std < _SPREAD * even or fell:
+        found.append(
+            f"their feature std after L2 normalisation is {now.feature_std:.2g}, far below "
+            f"1/sqrt(D) = {even:.2g}"
+        )
+    fullest = min(rows, now.dimensions)
+    fell = head and now.rank_me < min(_FALLEN_RANK * fullest, _FALLEN * top.rank_me)
+    # One dimension has rank 1 by nature.
+    if now.dimensions > 1 and (now.rank_me < _RANK or fell):
+        found.append(
+            f"their RankMe is {now.rank_me:.2f} of {fullest} (highest so far {top.rank_me:.1f}), "
+            "near 1"
+        )
+    if now.cosine > _COSINE:
+        found.append(f"their mean pairwise cosine is {now.cosine:.4f}, near 1")
+    if head and now.scale < _SHRUNK * top.scale:
+        found.append(f"their standard deviation shrank from {top.scale:.2g} to {now.scale:.2g}")
+    return found
+
+
+def advice(found: list[str]) -> str:
+    """What to check, for the signs found.
+
+    Args:
+        found: sentences of `signs`.
+
+    Returns:
+        One or two sentences.
+    """
+    if any("NaN" in sign for sign in found):
+        return (
+            "Lower the learning rate or lengthen its warm-up, clip gradients "
+            "(`clipnorm`), and check the inputs for NaN."
+        )
+    return (
+        "Check what should keep embeddings apart: a stop-gradient on the targets (SimSiam), a "
+        "predictor and a teacher momentum near 1 (BYOL), the variance weight (VICReg), negatives "
+        "or a batch that is large enough (SimCLR, Barlow Twins), batch normalisation in "
+        "the projector; then lower the learning rate."
+    )

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches that every replica can share evenly."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import keras
+
+logger = logging.getLogger("keras_ssl")
+
+
+def whole_batches(
+    x: Any, y: Any, batch_size: int | None, replicas: int, minimum: int, shuffle: bool
+) -> tuple[Any, Any]:
+    """Leaves out a last batch that cannot be trained exactly, and says so once.
+
+    On one replica a short last batch is exact and stays, unless it has fewer rows than the
+    objective needs. On several, `tf.distribute` would give some replicas no rows at all.
+
+    Args:
+        x: data set, arrays or `PyDataset`.
+        y: labels or `None`.
+        batch_size: rows in a global batch, for arrays.
+        replicas: number of replicas.
+        minimum: fewest rows that the objective needs.
+        shuffle: whether arrays are shuffled each epoch.
+
+    Returns:
+        `(x, y)` to hand to Keras.
+
+    Raises:
+        ValueError: for an empty data set, or a batch that the replicas cannot share.
+    """
+    if isinstance(x, keras.utils.PyDataset):
+        return _py_dataset(x, replicas, minimum), y
+    if hasattr(x, "element_spec"):
+        return (x if replicas == 1 else _dataset(x, replicas)), y
+    arrays = [a for a in keras.tree.flatten((x, y)) if hasattr(a, "shape") and len(a.shape)]
+    if not arrays:
+        return x, y
+    rows, size = len(arrays[0]), batch_size or 32
+    if rows == 0:
+        raise ValueError("The data set is empty (0 rows). Give fit at least one batch of rows.")
+    if rows < minimum:
+        raise ValueError(
+            f"The data set has {rows} row(s); this objective compares rows and needs at least "
+            f"{minimum}."
+        )
+    rest = rows % size
+    if rest and rows > size and (replicas > 1 or rest < minimum):
+        logger.info("keras_ssl: the last batch of each epoch (%d of %d rows) is dropped.", rest, size)
+    elif not (rest and replicas > 1):
+        _check_share(min(rows, size), replicas)
+        return x, y
+    import tensorflow as tf
+
+    _check_share(min(rows, size), replicas)
+    data = tf.data.Dataset.from_tensor_slices(x if y is None else (x, y))
+    if shuffle:
+        data = data.shuffle(rows, reshuffle_each_iteration=True)
+    return data.batch(min(size, rows), drop_remainder=True).prefetch(tf.data.AUTOTUNE), None
+
+
+def _check_share(size: int, replicas: int) -> None:
+    if size % replicas:
+        raise ValueError(
+            f"A global batch of {size} rows cannot be shared evenly by {replicas} replicas. Use a "
+            f"multiple of {replicas}, for example {max(replicas, size // replicas * replicas)}."
+        )
+
+
+def _rows(element: Any) -> Any:
+    return keras.tree.flatten(element)[0].shape[0]
+
+
+def _dataset(data: Any, replicas: int) -> Any:
+    import tensorflow as tf
+
+    size = _rows(data.element_spec)
+    if size is None:
+        first = next(iter(data.take(1)), None)
+        if first is None:
+            raise ValueError("The data set is empty. Give fit at least one batch.")
+        size = int(_rows(first))
+        logger.info("keras_ssl: batches of other than %d rows are dropped.", size)
+        data = data.filter(lambda *e: tf.equal(tf.shape(keras.tree.flatten(e)[0])[0], size))
+    _check_share(int(size), replicas)
+    return data
+
+
+def _py_dataset(data: Any, replicas: int, minimum: int) -> Any:
+    count = data.num_batches
+    if not count:
+        return data
+    first, last = int(_rows(data[0])), int(_rows(data[count - 1]))
+    _check_share(first, replicas)
+    if count == 1 or last == first or (replicas == 1 and last >= minimum):
+        return data
+    logger.info("keras_ssl: the last batch of each epoch (%d of %d rows) is dropped.", last, first)
+    return _WithoutLast(data)
+
+
+class _WithoutLast(keras.utils.PyDataset):
+    def __init__(self, data: keras.utils.PyDataset):
+        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
+        self._data = data
+
+    def __getitem__(self, index: int) -> Any:
+        return self._data[index]
+
+    def __len__(self) -> int:
+        return self._data.num_batches - 1
+
+    def on_epoch_end(self) -> None:
+        self._data.on_epoch_end()

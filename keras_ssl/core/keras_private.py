@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The private parts of Keras that this package leans on, all in one place.
+
+`tests/test_keras_private.py` fails with a plain message when a release of Keras moves one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
+    """The built-in `loss` metric of a compiled model.
+
+    Keras replaces `loss` in the logs of an epoch by this metric's result, so a step that
+    does not update it reports 0.
+    """
+    return model._loss_tracker  # noqa: SLF001
+
+
+def has_compiled_metrics(model: keras.Model) -> bool:
+    """Whether `compile(metrics=...)` was given any."""
+    return model._compile_metrics is not None  # noqa: SLF001
+
+
+def all_layers(model: keras.Layer) -> Iterator[keras.Layer]:
+    """Every layer below a model, at any depth, itself excluded."""
+    return model._flatten_layers(include_self=False)  # noqa: SLF001
+
+
+class BuiltBeforeFit:
+    """Keeps Keras from building symbolically on a distributed batch.
+
+    Under several workers that build reduces a nested per-replica batch and raises, and
+    under any strategy it cannot copy weights into a teacher. Everything here is built in
+    `__init__`, so only the optimizer is left to build.
+    """
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)

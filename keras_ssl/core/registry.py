@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of methods: what each class declares about itself, for errors, CLI and docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a model class declares when it registers."""
+
+    name: str
+    cls: type
+    paper: str
+    year: int
+    family: str
+    modality: str
+    needs: tuple[str, ...]
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(
+    *, paper: str, year: int, family: str, modality: str, needs: Sequence[str] = ()
+) -> Callable[[type], type]:
+    """Registers a model class with Keras (package `keras_ssl`) and in the catalogue.
+
+    Args:
+        paper: title of the paper.
+        year: year of the paper.
+        family: group of methods, for example `"contrastive"`.
+        modality: what it trains on, for example `"image"`.
+        needs: what it asks for beyond images, for example `("negatives",)`.
+
+    Returns:
+        A class decorator.
+    """
+
+    def decorate(cls: type) -> type:
+        cls = keras.saving.register_keras_serializable(package="keras_ssl")(cls)
+        _METHODS[cls.__name__] = Method(
+            cls.__name__, cls, paper, year, family, modality, tuple(needs)
+        )
+        return cls
+
+    return decorate
+
+
+def methods() -> dict[str, Method]:
+    """All registered methods by class name, in order of name."""
+    return dict(sorted(_METHODS.items()))
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A sentence naming the closest choices to a name that was not found.
+
+    Args:
+        name: what was asked for.
+        choices: the names that exist.
+
+    Returns:
+        `"Did you mean …?"` when something is close, else the list of names.
+    """
+    names = list(choices)
+    by_lower = {choice.lower(): choice for choice in names}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
+    if close:
+        return "Did you mean " + " or ".join(by_lower[c] for c in close) + "?"
+    return "Known names: " + ", ".join(sorted(names)) + "."
+
+
+def find(name: str) -> type:
+    """The model class of a name; case, `-` and `_` do not matter.
+
+    Args:
+        name: for example `"SimCLR"` or `"barlow_twins"`.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest ones.
+    """
+    plain = name.lower().replace("-", "").replace("_", "")
+    for key, method in _METHODS.items():
+        if key.lower() == plain:
+            return method.cls
+    raise ValueError(f"Unknown method {name!r}. {nearest(name, _METHODS)}")

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feeding: tf.data batches whose order is a function of (seed, epoch) alone."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_ssl.data._source import Source, as_labels, permutation
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits the rows.
+
+    Args:
+        rows: Number of rows.
+        seed: Seed of the run, any integer.
+        epoch: Epoch number from 0.
+
+    Returns:
+        (rows,) int64: a permutation, the same on every machine.
+    """
+    # Negative seeds are allowed everywhere else in Keras, and Philox wants unsigned keys.
+    return permutation(rows, seed % 2**64, epoch)
+
+
+class EpochData:
+    """Batches of an in-memory data set, addressable by (epoch, batch).
+
+    Rows stay in their stored type (uint8 for images) until the batch reaches the model.
+
+    Args:
+        source: A Source, an array (N, ...), or a pair (x, y) of arrays.
+        batch_size: Rows in a batch; under a strategy the global batch, which Keras divides.
+        seed: Seed of the order.
+        shuffle: False keeps the stored order in every epoch.
+        drop_remainder: Leaves out a last smaller batch (its rows are other rows in every epoch).
+        check_finite: Looks for NaN and infinity in the first epoch that is fed; integers are
+            never looked at.
+        labels: Yields (x, y) in place of x.
+
+    Raises:
+        ValueError: For empty data, a batch size that does not fit, or labels that are missing.
+
+    Example:
+
+    ```python
+    batches = EpochData(data.load("digits"), 256, seed=0)
+    model.fit(batches.stream(), steps_per_epoch=batches.steps_per_epoch, epochs=60)
+    ```
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool = True,
+        drop_remainder: bool = False,
+        check_finite: bool = True,
+        labels: bool = False,
+    ) -> None:
+        self.source = _as_source(source)
+        rows = len(self.source)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
+        if drop_remainder and batch_size > rows:
+            raise ValueError(
+                f"batch_size {batch_size} with drop_remainder leaves no batch of the {rows} rows "
+                f"of {self.source.name}; use a batch size of at most {rows}."
+            )
+        if labels and self.source.labels is None:
+            raise ValueError(
+                f"{self.source.name} has no labels, but labels=True; load a data set with labels "
+                "(class folders, or &y=NAME for npz) or pass (x, y)."
+            )
+        self.batch_size = int(batch_size)
+        self.seed = int(seed)
+        self.shuffle = shuffle
+        self.labels = labels
+        self._check = check_finite and self.source.images.dtype.kind == "f"
+        full, rest = divmod(rows, self.batch_size)
+        self.steps_per_epoch: int = full + (1 if rest and not drop_remainder else 0)
+
+    def rows(self, epoch: int, batch: int) -> np.ndarray:
+        """The row numbers of one batch.
+
+        Args:
+            epoch: Epoch number from 0.
+            batch: Batch number in the epoch, from 0.
+
+        Returns:
+            (b,) int64.
+        """
+        return self._order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def dataset(self, start_epoch: int = 0, start_batch: int = 0) -> Any:
+        """One epoch per iteration, each in its own order.
+
+        An epoch counts as done once its last batch was handed out; an iteration that was broken
+        off is repeated. Strategies read ahead, so use `stream` with them.
+
+        Args:
+            start_epoch: Epoch of the first iteration.
+            start_batch: First batch of the first iteration; later ones begin at batch 0.
+
+        Returns:
+            tf.data.Dataset of (b, ...) or ((b, ...), (b,) int64) batches.
+        """
+        self._check_start(start_epoch, start_batch)
+        position = [start_epoch, start_batch]
+
+        def batches() -> Iterator[tuple[int, int]]:
+            epoch, first = position
+            for batch in range(first, self.steps_per_epoch):
+                yield epoch, batch
+
+        def handed_out(epoch: np.ndarray, batch: np.ndarray) -> np.ndarray:
+            if batch == self.steps_per_epoch - 1:
+                position[:] = [int(epoch) + 1, 0]
+            return batch
+
+        # The first iteration of a resumed epoch is shorter, so no one cardinality would be true.
+        steps = None if start_batch else self.steps_per_epoch
+        return self._build(batches, start_epoch, steps, handed_out)
+
+    def stream(
+        self, start_epoch: int = 0, start_batch: int = 0, *, epochs: int | None = None
+    ) -> Any:
+        """Epoch after epoch in one iteration, for `fit(steps_per_epoch=...)`.
+
+        Every iteration starts at the given place, which makes this the form to resume with.
+
+        Args:
+            start_epoch: First epoch.
+            start_batch: First batch within it.
+            epochs: Number of epochs, the first one included; None never ends.
+
+        Returns:
+            tf.data.Dataset of (b, ...) or ((b, ...), (b,) int64) batches.
+        """
+        self._check_start(start_epoch, start_batch)
+
+        def batches() -> Iterator[tuple[int, int]]:
+            epoch, first = start_epoch, start_batch
+            while epochs is None or epoch < start_epoch + epochs:
+                for batch in range(first, self.steps_per_epoch):
+                    yield epoch, batch
+                epoch, first = epoch + 1, 0
+
+        steps = -1 if epochs is None else epochs * self.steps_per_epoch - start_batch
+        return self._build(batches, start_epoch, steps, None)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self.shuffle:
+            return epoch_order(len(self.source), self.seed, epoch)
+        return np.arange(len(self.source))
+
+    def _check_start(self, epoch: int, batch: int) -> None:
+        if epoch < 0 or not 0 <= batch < self.steps_per_epoch:
+            raise ValueError(
+                f"Cannot start at epoch {epoch}, batch {batch}: epochs count from 0 and batches "
+                f"from 0 to {self.steps_per_epoch - 1}. Has the batch size or the data changed?"
+            )
+
+    def _build(
+        self,
+        batches: Callable[[], Iterator[tuple[int, int]]],
+        checked_epoch: int,
+        steps: int | None,
+        handed_out: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+    ) -> Any:
+        import tensorflow as tf
+
+        images, labels = self.source.images, self.source.labels
+
+        def gather() -> Iterator[tuple]:
+            order, at = np.empty(0, np.int64), -1
+            for epoch, batch in batches():
+                if at != epoch:
+                    order, at = self._order(epoch), epoch
+                rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                x = images[rows]
+                if self._check and epoch == checked_epoch:
+                    self._require_finite(x, rows)
+                if labels is not None and self.labels:
+                    yield epoch, batch, x, labels[rows]
+                else:
+                    yield epoch, batch, x
+
+        signature = [tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64)]
+        signature.append(tf.TensorSpec((None, *images.shape[1:]), images.dtype))
+        if self.labels:
+            signature.append(tf.TensorSpec((None,), tf.int64))
+        dataset = tf.data.Dataset.from_generator(gather, output_signature=tuple(signature))
+        dataset = dataset.prefetch(tf.data.AUTOTUNE)
+
+        def deliver(epoch: Any, batch: Any, x: Any, *y: Any) -> Any:
+            if handed_out is not None:
+                tf.numpy_function(handed_out, [epoch, batch], tf.int64)
+            return (x, *y) if y else x
+
+        # This map comes after the prefetch and is sequential: it runs when the consumer asks.
+        dataset = dataset.map(deliver)
+        if steps is not None:
+            cardinality = tf.data.INFINITE_CARDINALITY if steps < 0 else steps
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
+        options = tf.data.Options()
+        # Every worker holds all rows: splitting the batches is right, splitting files is not.
+        policy = tf.data.experimental.AutoShardPolicy.DATA
+        options.experimental_distribute.auto_shard_policy = policy
+        options.deterministic = True
+        return dataset.with_options(options)
+
+    def _require_finite(self, x: np.ndarray, rows: np.ndarray) -> None:
+        bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        if bad.any():
+            first = int(rows[bad].min())
+            raise ValueError(
+                f"Row {first} of {self.source.name} holds NaN or infinity ({int(bad.sum())} such "
+                f"rows in this batch of {len(x)}); expected finite numbers. Remove or repair the "
+                "row, or pass check_finite=False."
+            )
+
+
+def pipeline(
+    source: Any,
+    batch_size: int,
+    *,
+    seed: int,
+    shuffle: bool = True,
+    drop_remainder: bool = False,
+    check_finite: bool = True,
+    labels: bool = False,
+    start_epoch: int = 0,
+    start_batch: int = 0,
+    epochs: int | None = None,
+) -> Any:
+    """A data set as tf.data batches; the order is a function of (seed, epoch).
+
+    Args:
+        source: A Source, an array (N, ...), or a pair (x, y) of arrays.
+        batch_size: Rows in a batch (the global batch under a strategy).
+        seed: Seed of the order.
+        shuffle: False keeps the stored order.
+        drop_remainder: Leaves out a last smaller batch.
+        check_finite: Names a row with NaN or infinity in the first epoch.
+        labels: Yields (x, y) in place of x.
+        start_epoch: Epoch to begin with.
+        start_batch: Batch to begin with in that epoch.
+        epochs: None: an iteration is one epoch, the next iteration the next epoch. A number: one
+            iteration runs through that many epochs (see `EpochData.stream`).
+
+    Returns:
+        tf.data.Dataset of (b, ...) in the stored type, or ((b, ...), (b,) int64) with labels.
+
+    Raises:
+        ValueError: For empty data, a batch size that does not fit, or labels that are missing.
+
+    Example:
+
+    ```python
+    model.fit(data.pipeline(data.load("digits"), 256, seed=0), epochs=60)
+    ```
+    """
+    feed = EpochData(
+        source,
+        batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        check_finite=check_finite,
+        labels=labels,
+    )
+    if epochs is None:
+        return feed.dataset(start_epoch, start_batch)
+    return feed.stream(start_epoch, start_batch, epochs=epochs)
+
+
+def _as_source(data: Any) -> Source:
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            raise ValueError(f"A tuple of {len(data)} arrays was given; expected (x, y).")
+        labels, names = as_labels(data[1], "y")
+        return Source(np.asarray(data[0]), labels, class_names=names)
+    array = np.asarray(data)
+    if array.dtype == object:
+        raise ValueError(
+            f"Expected an array, (x, y) or a Source; got {type(data).__name__} with rows of "
+            "different shapes or types. Bring all rows to one shape first."
+        )
+    return Source(array)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch normalization as the papers set it, and shared between replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+MOMENTUM = 0.9
+EPSILON = 1e-5
+
+
+def batch_norm(*, synchronized: bool = True, **kwargs: Any) -> keras.layers.BatchNormalization:
+    """Makes a batch normalization with momentum 0.9 and epsilon 1e-5.
+
+    These are the values of the published codes (momentum 0.1 in PyTorch's counting); Keras's own
+    defaults of 0.99 and 1e-3 are not.
+
+    Args:
+        synchronized: Whether replicas share batch statistics. It applies to TensorFlow, the
+            only Keras backend that can; elsewhere it is left off.
+        **kwargs: Other arguments of `keras.layers.BatchNormalization`.
+
+    Returns:
+        The layer, not yet built.
+
+    Example:
+        >>> batch_norm(center=False).momentum
+        0.9
+    """
+    return keras.layers.BatchNormalization(
+        **{
+            "momentum": MOMENTUM,
+            "epsilon": EPSILON,
+            "synchronized": synchronized and keras.backend.backend() == "tensorflow",
+            **kwargs,
+        }
+    )
+
+
+def synchronize_batch_norm(model: keras.Model) -> keras.Model:
+    """Copies a model so that its batch normalizations share statistics between replicas.
+
+    Nested models are converted too. The copy computes what the original computes on one replica
+    and starts from the same weights; the original is left alone.
+
+    Args:
+        model: A built Keras model.
+
+    Returns:
+        A model of the same class, layer names and weights.
+
+    Raises:
+        ValueError: If the model is not built or cannot be rebuilt from its configuration.
+
+    Example:
+        >>> inputs = keras.Input((8,))
+        >>> model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(inputs))
+        >>> unsynchronized_batch_norms(model)
+        ['norm']
+        >>> unsynchronized_batch_norms(synchronize_batch_norm(model))
+        []
+    """
+    if not model.built:
+        raise ValueError(
+            f"synchronize_batch_norm needs a built model to copy the weights of; {model.name!r} is "
+            "not built. Call it once on a batch first."
+        )
+    copy = _clone(model)
+    copy.set_weights(model.get_weights())
+    for source, target in zip(model.variables, copy.variables, strict=True):
+        target.trainable = source.trainable
+    if keras.backend.backend() == "tensorflow":
+        for _, layer in _walk(copy):
+            # Layers of this package that own batch norms rebuild them from this same attribute,
+            # so that the setting survives saving.
+            if hasattr(layer, "synchronized"):
+                layer.synchronized = True
+    return copy
+
+
+def unsynchronized_batch_norms(model: keras.Model) -> list[str]:
+    """Names the batch normalizations whose statistics stay within one replica.
+
+    Args:
+        model: A Keras model or layer; everything inside it is searched.
+
+    Returns:
+        Their names, in order, with the names of the models and layers they sit in, such as
+        `"encoder/stage_1/norm"`. Empty when all are synchronized or there is none.
+    """
+    return [
+        path
+        for path, layer in _walk(model)
+        if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized
+    ]
+
+
+def _clone(model: keras.Model) -> keras.Model:
+    try:
+        copy = keras.models.clone_model(model)
+        if not copy.built:
+            config = model.get_build_config()
+            copy.build_from_config(config if config else {})
+    except Exception as error:
+        raise ValueError(
+            f"{model.name!r} ({type(model).__name__}) cannot be rebuilt from its configuration: "
+            f"{error}. Give the class a get_config, or build its batch normalizations with "
+            "synchronized=True."
+        ) from error
+    if len(copy.weights) != len(model.weights):
+        raise ValueError(
+            f"the copy of {model.name!r} has {len(copy.weights)} weights where the original has "
+            f"{len(model.weights)}: its class does not rebuild itself from get_config(). Build its "
+            "batch normalizations with synchronized=True instead."
+        )
+    return copy
+
+
+def _walk(
+    layer: keras.layers.Layer, prefix: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Yields `(path, layer)` for everything inside a layer, each layer once."""
+    seen = {id(layer)} if seen is None else seen
+    if not prefix and not isinstance(layer, keras.Model):
+        yield layer.name, layer
+    for child in _children(layer):
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        path = f"{prefix}{child.name}"
+        yield path, child
+        yield from _walk(child, f"{path}/", seen)
+
+
+def _children(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    if isinstance(layer, keras.Model):
+        yield from layer.layers
+    else:
+        yield from _layers_in(list(vars(layer).values()))
+
+
+def _layers_in(value: Any) -> Iterator[keras.layers.Layer]:
+    if isinstance(value, keras.layers.Layer):
+        yield value
+    elif isinstance(value, dict):
+        yield from _layers_in(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _layers_in(item)

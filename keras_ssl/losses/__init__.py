@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objectives as pure functions of tensors, one file per idea.
+
+Every loss computes in float32 whatever the dtype of its inputs, and declares with
+`core.distribution.kind` what it needs from other replicas. Under a `tf.distribute` strategy a
+loss returns a scalar per replica: its mean over the replicas is the value of the global batch,
+and its gradients, summed over the replicas and divided by their number, are the global ones.
+"""
+
+from keras_ssl.losses._math import normalize
+from keras_ssl.losses.barlow_twins import barlow_twins, cross_correlation
+from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
+from keras_ssl.losses.nt_xent import nt_xent
+from keras_ssl.losses.vicreg import (
+    vicreg,
+    vicreg_covariance,
+    vicreg_invariance,
+    vicreg_variance,
+)
+
+__all__ = [
+    "barlow_twins",
+    "byol",
+    "cross_correlation",
+    "negative_cosine",
+    "normalize",
+    "nt_xent",
+    "simsiam",
+    "vicreg",
+    "vicreg_covariance",
+    "vicreg_invariance",
+    "vicreg_variance",
+]

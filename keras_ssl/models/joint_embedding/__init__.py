@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objectives that compare projections of several views of one image."""
+
+from keras_ssl.models.joint_embedding.barlow_twins import BarlowTwins
+from keras_ssl.models.joint_embedding.byol import BYOL
+from keras_ssl.models.joint_embedding.engine import JointEmbedding
+from keras_ssl.models.joint_embedding.simclr import SimCLR
+from keras_ssl.models.joint_embedding.simsiam import SimSiam
+from keras_ssl.models.joint_embedding.vicreg import VICReg
+
+__all__ = ["BYOL", "BarlowTwins", "JointEmbedding", "SimCLR", "SimSiam", "VICReg"]

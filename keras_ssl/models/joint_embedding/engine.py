@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine of joint embedding: views → encoder → projector (→ predictor)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_ssl import views as views_module
+from keras_ssl.core import SSLModel, distribution
+from keras_ssl.layers import MLP, as_encoder, unsynchronized_batch_norms
+from keras_ssl.layers._mlp import layer_seed
+
+
+class JointEmbedding(SSLModel):
+    """Compares projections of several views of one image; a method adds its losses.
+
+    Calling the model gives the representation: raw images go through the deterministic part
+    of the views (value range, size, normalisation) and the encoder.
+
+    Args:
+        encoder: any Keras model from image `(H, W, C)` to vector; a feature map is pooled.
+        projector: head on the representation: widths of an `MLP`, or any Keras layer.
+        views: name of a view recipe (`"simclr"`, `"byol"`, …) or a layer such as
+            `views.TwoViews`.
+        **kwargs: `seed`, `name`, `dtype`.
+
+    Raises:
+        ValueError: for an encoder without fixed output size, or a head that does not fit it.
+    """
+
+    minimum_batch = 2
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        projector: Sequence[int] | keras.Layer,
+        views: str | keras.Layer = "simclr",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.encoder = as_encoder(encoder)
+        shape = tuple(self.encoder.input_shape[1:])
+        self.views = views_module.get(views, image_shape=shape)
+        self.view_generator = keras.random.SeedGenerator(self.seed)
+        self.projector = self.build_head(projector, self.width, position=1)
+
+    @property
+    def width(self) -> int:
+        """Number of features of the representation."""
+        return self.encoder.output_shape[-1]
+
+    def build_head(
+        self, head: Sequence[int] | keras.Layer, width: int, position: int, **options: Any
+    ) -> keras.Layer:
+        """A built head for inputs of a width.
+
+        Args:
+            head: widths of an `MLP`, or a layer that is used as it is.
+            width: number of input features.
+            position: tells this head's initial weights from the other heads'.
+            **options: arguments of `MLP`, where widths are given.
+
+        Returns:
+            The built layer.
+
+        Raises:
+            ValueError: if a given layer was built for another width.
+        """
+        if not isinstance(head, keras.Layer):
+            seed = layer_seed(self.seed, position)
+            head = MLP(head, seed=seed, dtype=self.dtype_policy, **options)
+        if not head.built:
+            head.build((None, width))
+        try:
+            head.compute_output_spec(keras.KerasTensor((2, width), dtype=self.compute_dtype))
+        except Exception as error:
+            raise ValueError(
+                f"The head {head.name!r} does not accept vectors of width {width}, which is what "
+                f"it would be given. Build it for that width, or give widths instead. ({error})"
+            ) from error
+        return head
+
+    def make_views(self, batch: Any) -> list:
+        """Views of a batch of images, `(B, H, W, C)` uint8 or float32 in 0..1."""
+        self.check_images(batch)
+        seed = self.view_seed
+        if seed is None:
+            seed = distribution.next_seed(self.view_generator)
+        return self.views(batch, seed=seed)
+
+    def check_images(self, images: Any) -> None:
+        """Raises when images cannot be what the encoder was made for.
+
+        Raises:
+            ValueError: for another rank or number of channels.
+        """
+        shape = getattr(images, "shape", None)
+        channels = self.encoder.input_shape[-1]
+        if shape is None or len(shape) != 4 or shape[-1] not in (channels, None):
+            received = f"a {type(images).__name__}" if shape is None else f"shape {tuple(shape)}"
+            raise ValueError(
+                f"{type(self).__name__} takes images (batch, height, width, {channels}), received "
+                f"{received}. Add or convert the channel axis, or build the encoder for it."
+            )
+
+    def project(self, view: Any, training: bool = False) -> Any:
+        """Projections `(B, D)` of one view, `(B, h, w, C)` as `make_views` gives it."""
+        return self.projector(self.encoder(view, training=training), training=training)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Representations `(B, features)` of raw images `(B, H, W, C)`."""
+        return self.encoder(self.views.preprocess(inputs), training=training)
+
+    def standalone_encoder(self, preprocessing: bool = True, dtype: str = "uint8") -> keras.Model:
+        """The trained encoder as a plain Keras model, sharing its weights.
+
+        Args:
+            preprocessing: whether value range, size and normalisation are inside.
+            dtype: dtype of the raw images, `"uint8"` (0..255) or `"float32"` (0..1); with
+                `preprocessing=False` the input is float32, normalised by the caller.
+
+        Returns:
+            Functional model that needs nothing of this package to load, `predict` or `export`.
+        """
+        shape = self.encoder.input_shape[1:]
+        if not preprocessing:
+            return self.encoder
+        images = keras.Input(shape, dtype=dtype, name="images")
+        features = self.encoder(self.views.preprocess(images), training=False)
+        return keras.Model(images, features, name="encoder")
+
+    def check_replicas(self, replicas: int) -> None:
+        """Warns of batch normalisation that would see one replica's rows only."""
+        names = unsynchronized_batch_norms(self.encoder)
+        if names:
+            warnings.warn(
+                f"{len(names)} BatchNormalization layers of the encoder ({', '.join(names[:3])}"
+                f"{', …' if len(names) > 3 else ''}) take statistics of one of {replicas} "
+                "replicas only; results will differ from one device. Convert the encoder with "
+                "keras_ssl.layers.synchronize_batch_norm(encoder).",
+                stacklevel=3,
+            )

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: a method with everything around it, one file each, with its source."""
+
+from __future__ import annotations
+
+import importlib
+
+# Importing the models fills the registry that recipes look methods up in.
+from keras_ssl import models as _models  # noqa: F401
+from keras_ssl.core import registry
+from keras_ssl.recipes._recipe import Optimizer, Recipe
+
+__all__ = ["Optimizer", "Recipe", "for_images", "get", "names"]
+
+_METHODS = ("barlow_twins", "byol", "simclr", "simsiam", "vicreg")
+_DATA = ("cifar", "digits", "imagenet")
+DIGITS_SIDE, CIFAR_SIDE = 24, 96
+
+
+def names() -> list[str]:
+    """The names of all recipes, `method_data`."""
+    return [f"{method}_{data}" for method in _METHODS for data in _DATA]
+
+
+def get(name: str) -> Recipe:
+    """A recipe by its name.
+
+    Args:
+        name: for example `"simclr_cifar"`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest ones.
+
+    Example:
+        >>> get("byol_imagenet").batch_size
+        4096
+    """
+    key = name.lower().replace("-", "_")
+    if key not in names():
+        raise ValueError(f"Unknown recipe {name!r}. {registry.nearest(name, names())}")
+    return importlib.import_module(f"keras_ssl.recipes.{key}").RECIPE
+
+
+def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
+    """The recipe of a method for images of a size.
+
+    Args:
+        method: name of a model class, such as `"SimCLR"`.
+        image_shape: `(height, width, channels)`; below 24 pixels a side or with one channel up
+            to 96 the recipe for digits, up to 96 that for CIFAR, above that for ImageNet.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: for an unknown method, with the nearest names, or one without a recipe.
+    """
+    cls = registry.find(method)
+    side = max(image_shape[:2])
+    if side > CIFAR_SIDE:
+        data = "imagenet"
+    else:
+        data = "digits" if side < DIGITS_SIDE or image_shape[-1] == 1 else "cifar"
+    for key in _METHODS:
+        if plain(key) == plain(cls.__name__):
+            return get(f"{key}_{data}")
+    raise ValueError(
+        f"{cls.__name__} has no recipe. Use its class with a backbone, views and an optimizer, or "
+        f"one of the recipes {', '.join(names())}."
+    )
+
+
+def plain(name: str) -> str:
+    """A method's name without case, `-` and `_`."""
+    return name.lower().replace("-", "").replace("_", "")

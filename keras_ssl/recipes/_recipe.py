@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe is: a method with views, encoder, optimizer, schedule, epochs and batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_ssl import backbones, layers, optimizers, schedules
+from keras_ssl.core import registry
+from keras_ssl.layers._mlp import layer_seed
+
+ENCODER_SEED, PROJECTOR_SEED, PREDICTOR_SEED = 101, 102, 103
+# A run shortened by the user keeps the shape of its schedule.
+LONGEST_WARMUP = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimizer with its learning rate schedule: linear warm-up, then half a cosine.
+
+    Args:
+        kind: `"lars"`, `"sgd"` or `"adamw"`.
+        learning_rate: base learning rate at the reference batch.
+        reference: batch for which the base is stated (linear scaling); None: not scaled.
+        warmup_epochs: length of the warm-up, at most a tenth of the run.
+        warmup_start: learning rate at step 0 of the warm-up.
+        end_factor: learning rate at the end, as a share of the scaled base.
+        weight_decay: L2 decay; for `"adamw"` decoupled.
+        constant: regular expression of variable paths whose learning rate does not decay.
+        options: further arguments of the optimizer's class.
+    """
+
+    kind: str
+    learning_rate: float
+    reference: int | None = 256
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
+    end_factor: float = 0.0
+    weight_decay: float = 0.0
+    constant: str | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def build(self, epochs: int, steps_per_epoch: int, batch_size: int) -> Any:
+        """Makes the optimizer.
+
+        Args:
+            epochs: length of the run.
+            steps_per_epoch: optimizer steps of an epoch.
+            batch_size: global batch.
+
+        Returns:
+            A Keras optimizer.
+        """
+        base = self.scaled(batch_size)
+        schedule = schedules.WarmupCosine(
+            base,
+            total_steps=epochs * steps_per_epoch,
+            warmup_steps=min(self.warmup_epochs, LONGEST_WARMUP * epochs) * steps_per_epoch,
+            start=min(self.warmup_start, base),
+            end=base * self.end_factor,
+        )
+        classes = {"lars": optimizers.LARS, "sgd": optimizers.SGD, "adamw": optimizers.AdamW}
+        options = dict(self.options)
+        if self.constant is not None:
+            options["constant"] = self.constant
+        return classes[self.kind](schedule, weight_decay=self.weight_decay, **options)
+
+    def scaled(self, batch_size: int) -> float:
+        """The peak learning rate for a global batch."""
+        if self.reference is None:
+            return self.learning_rate
+        return schedules.scale_by_batch(self.learning_rate, batch_size, reference=self.reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A published way to train one method.
+
+    Args:
+        name: for `recipes.get`, `method_data`.
+        method: name of the model class.
+        data: what it was made for: `"digits"`, `"cifar"` or `"imagenet"`.
+        source: where the numbers come from.
+        views: name of the views, see `keras_ssl.views.get`.
+        backbone: name of the encoder, see `keras_ssl.backbones.get`.
+        image_shape: `(height, width, channels)` of the images it was made for.
+        epochs: passes over the data.
+        batch_size: global batch.
+        optimizer: optimizer and schedule.
+        projector: arguments of `keras_ssl.layers.MLP`, or a tuple of widths for the method's own
+            kind of head.
+        predictor: the same for the predictor, where the method has one.
+        teacher_momentum: momentum at step 0, ramped to 1 by half a cosine over the run.
+        backbone_options: arguments of the encoder's builder.
+        model: further arguments of the model class.
+    """
+
+    name: str
+    method: str
+    data: str
+    source: str
+    views: str
+    backbone: str
+    image_shape: tuple[int, int, int]
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    projector: Mapping[str, Any] | tuple[int, ...]
+    predictor: Mapping[str, Any] | tuple[int, ...] | None = None
+    teacher_momentum: float | None = None
+    backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def build(
+        self,
+        input_shape: tuple[int, int, int] | None = None,
+        steps_per_epoch: int = 1,
+        seed: int | None = None,
+        **overrides: Any,
+    ) -> Any:
+        """Makes the compiled model.
+
+        Args:
+            input_shape: `(height, width, channels)` of the images; None for the recipe's own.
+            steps_per_epoch: optimizer steps of an epoch; the schedules are measured in it.
+            seed: of weights and views; None draws one.
+            **overrides: `backbone` (a name or a Keras model), or any other field of the recipe
+                but its name.
+
+        Returns:
+            A `keras_ssl.SSLModel`, ready for `fit`.
+
+        Raises:
+            ValueError: for an override that does not exist.
+
+        Example:
+
+        ```python
+        model = recipes.get("simclr_cifar").build((32, 32, 3), steps_per_epoch=97, epochs=200)
+        ```
+        """
+        encoder = overrides.pop("backbone", None) or self.backbone
+        known = [f.name for f in dataclasses.fields(self) if f.name not in ("name", "method")]
+        for name in overrides:
+            if name not in known:
+                raise ValueError(f"Cannot override {name!r}. {registry.nearest(name, known)}")
+        recipe = dataclasses.replace(self, **overrides)
+        shape = tuple(input_shape or self.image_shape)
+        if isinstance(encoder, str):
+            # What another encoder was given is not an argument of this one.
+            options = recipe.backbone_options if encoder == self.backbone else {}
+            options = {"seed": layer_seed(seed, ENCODER_SEED), **options}
+            encoder = backbones.get(encoder, shape, **options)
+        return recipe._assemble(encoder, steps_per_epoch, seed)
+
+    def _assemble(self, encoder: keras.Model, steps_per_epoch: int, seed: int | None) -> Any:
+        arguments: dict[str, Any] = dict(self.model)
+        arguments["projector"] = _head(self.projector, seed, PROJECTOR_SEED, "projector")
+        if self.predictor is not None:
+            arguments["predictor"] = _head(self.predictor, seed, PREDICTOR_SEED, "predictor")
+        if self.teacher_momentum is not None:
+            arguments["momentum"] = schedules.CosineMomentum(
+                self.teacher_momentum, total_steps=self.epochs * steps_per_epoch
+            )
+        model = registry.find(self.method)(encoder, views=self.views, seed=seed, **arguments)
+        model.compile(self.optimizer.build(self.epochs, steps_per_epoch, self.batch_size))
+        return model
+
+
+def _head(
+    head: Mapping[str, Any] | tuple[int, ...], seed: int | None, position: int, name: str
+) -> Any:
+    if not isinstance(head, Mapping):
+        return head
+    return layers.MLP(**{"seed": layer_seed(seed, position), "name": name, **head})

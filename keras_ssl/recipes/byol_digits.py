@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BYOL on scikit-learn's handwritten digits.
+
+A setting of this package for a minute on two CPU cores, not a published one.
+Method: Grill et al., 2020.
+"""
+
+from keras_ssl.recipes._recipe import Optimizer, Recipe
+
+RECIPE = Recipe(
+    name="byol_digits",
+    method="BYOL",
+    source="this package; method of Grill et al., 2020",
+    views="digits",
+    data="digits",
+    backbone="convnet",
+    image_shape=(16, 16, 1),
+    epochs=60,
+    batch_size=256,
+    optimizer=Optimizer(
+        "adamw", learning_rate=2e-3, reference=None, warmup_epochs=5, weight_decay=1e-4
+    ),
+    projector=(256, 64),
+    predictor=(256, 64),
+    teacher_momentum=0.97,
+)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a joint-embedding model sees: batched, compiled augmentation, per sample and per view."""
+
+from keras_ssl.views._transform import Transform
+from keras_ssl.views.colour import (
+    ColorJitter,
+    GaussianNoise,
+    Grayscale,
+    Normalize,
+    Solarize,
+)
+from keras_ssl.views.geometry import (
+    Affine,
+    GaussianBlur,
+    HorizontalFlip,
+    RandomResizedCrop,
+    Rotate,
+)
+from keras_ssl.views.multi import MultiCrop, TwoViews
+from keras_ssl.views.pipeline import Pipeline, Preprocess
+from keras_ssl.views.show import show
+from keras_ssl.views.tables import get
+from keras_ssl.views.wrap import Wrap
+
+__all__ = [
+    "Affine",
+    "ColorJitter",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Grayscale",
+    "HorizontalFlip",
+    "MultiCrop",
+    "Normalize",
+    "Pipeline",
+    "Preprocess",
+    "RandomResizedCrop",
+    "Rotate",
+    "Solarize",
+    "Transform",
+    "TwoViews",
+    "Wrap",
+    "get",
+    "show",
+]

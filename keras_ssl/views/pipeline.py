@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A list of transforms that makes one view of a batch of images."""
+
+import itertools
+
+import keras
+from keras import ops
+
+from keras_ssl.core import distribution
+from keras_ssl.core.compilation import compiled
+from keras_ssl.views import _banded, _fused
+from keras_ssl.views._transform import Transform, register
+from keras_ssl.views.colour import Normalize
+from keras_ssl.views.wrap import Wrap
+
+
+def as_seed(seed, generator):
+    """Reads what a user may pass as a seed.
+
+    Args:
+        seed: None (the generator's next), an int, or an int32 tensor of shape (2,).
+        generator: keras.random.SeedGenerator of the calling layer.
+
+    Returns:
+        int32 tensor of shape (2,).
+    """
+    if seed is None:
+        return distribution.next_seed(generator)
+    if isinstance(seed, int):
+        return distribution.fixed_seed(seed)
+    return ops.cast(seed, "int32")
+
+
+def to_unit(images):
+    """Integers of 0..255 to float32 of 0..1; floats are taken as 0..1 already."""
+    if "int" in keras.backend.standardize_dtype(images.dtype):
+        return ops.cast(images, "float32") / 255.0
+    return ops.cast(images, "float32")
+
+
+def check_images(images):
+    """Raises unless images are (B, H, W, C) with a known height, width and channel count."""
+    shape = tuple(images.shape)
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(
+            f"Views need images of shape (batch, height, width, channels) with known height, "
+            f"width and channels, got {shape}. Add a channel axis to grey images "
+            f"(images[..., None]) and resize images of varying size first."
+        )
+
+
+@register
+class Preprocess(keras.layers.Layer):
+    """The deterministic part of a pipeline: scale to 0..1, resize, centre-crop, normalise.
+
+    Args:
+        size: (height, width) of the result, or None to keep the images' own.
+        mean: Per channel, or None for no normalisation.
+        std: Per channel, or None for no normalisation.
+    """
+
+    def __init__(self, size=None, mean=None, std=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.size = None if size is None else tuple(size)
+        self.mean, self.std = mean, std
+
+    def call(self, images):
+        """Preprocesses (B, H, W, C) uint8 or float images to (B, h, w, C) float32."""
+        check_images(images)
+        images = to_unit(images)
+        if self.size is not None and tuple(images.shape[1:3]) != self.size:
+            images = self._resize(images)
+        if self.mean is not None:
+            images = Normalize(self.mean, self.std).apply(images, {})
+        return images
+
+    def _resize(self, images):
+        height, width = images.shape[1:3]
+        scale = max(self.size[0] / height, self.size[1] / width)
+        inner = (
+            max(self.size[0], round(height * scale)),
+            max(self.size[1], round(width * scale)),
+        )
+        images = ops.image.resize(
+            images, inner, interpolation="bilinear", antialias=True, data_format="channels_last"
+        )
+        top, left = (inner[0] - self.size[0]) // 2, (inner[1] - self.size[1]) // 2
+        return images[:, top : top + self.size[0], left : left + self.size[1]]
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the result."""
+        size = self.size or input_shape[1:3]
+        return (input_shape[0], *size, input_shape[3])
+
+    def get_config(self):
+        """The constructor's arguments."""
+        config = {"size": self.size, "mean": self.mean, "std": self.std}
+        return {**super().get_config(), **config}
+
+
+@register
+class Pipeline(keras.layers.Layer):
+    """Makes one view of every image: transforms in order, compiled, parameters per sample.
+
+    The meaning is that of the members applied one after the other; values are clipped to 0..1
+    after every run of space and colour members. Runs of members that are linear in space and
+    affine in colour are computed as two resampling matrices and one colour matrix per sample.
+
+    Args:
+        transforms: Transforms and Keras layers, `Normalize` last if at all.
+        exact: Follow PIL and torchvision: whole-pixel crops, HSV hue, a clip after every colour
+            operation. Implies member by member.
+        fused: "auto" (fuse unless exact), True or False.
+        seed: Seed of the pipeline's own generator, used when a call gives none.
+        **kwargs: `name` and other arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: For an empty list, a `Normalize` that is not last, or exact with fused.
+
+    Example:
+        >>> view = Pipeline([RandomResizedCrop(32), HorizontalFlip(), ColorJitter(0.4)])
+        >>> view(images, seed=7).shape
+        (256, 32, 32, 3)
+    """
+
+    def __init__(self, transforms, *, exact=False, fused="auto", seed=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        transforms = [t if isinstance(t, Transform) else Wrap(t) for t in transforms]
+        if not transforms:
+            raise ValueError("A pipeline needs at least one transform, got an empty list.")
+        if any(isinstance(member, Normalize) for member in transforms[:-1]):
+            raise ValueError("`Normalize` must be the last transform, once: the others take 0..1.")
+        if exact and fused is True:
+            raise ValueError("`exact=True` runs member by member; leave `fused` at its default.")
+        self.transforms = transforms
+        self.exact, self.fused, self.seed = bool(exact), fused, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        # Keras tracks layers in lists of layers only; wrapped ones may hold variables.
+        self.wrapped_layers = [t.layer for t in transforms if isinstance(t, Wrap)]
+        crops = [t.size for t in transforms if hasattr(t, "size")]
+        self.size = crops[-1] if crops else None
+        last = transforms[-1]
+        self.normalize = last if isinstance(last, Normalize) else None
+        stats = (self.normalize.mean, self.normalize.std) if self.normalize else (None, None)
+        self._preprocess = Preprocess(self.size, *stats)
+        self._sections = [
+            (foreign, members, None if foreign else self._functions(members))
+            for foreign, members in _sections(transforms)
+        ]
+        self.built = True
+
+    @property
+    def jit_compatible(self) -> bool:
+        """Whether the whole pipeline compiles under XLA, that is wraps no foreign layer."""
+        return not self.wrapped_layers
+
+    def call(self, images, seed=None):
+        """Makes one view.
+
+        Args:
+            images: (B, H, W, C) uint8 of 0..255 or float of 0..1.
+            seed: None for the next of the pipeline's own generator, an int, or int32 (2,).
+
+        Returns:
+            (B, h, w, C) float32.
+        """
+        check_images(images)
+        seed = as_seed(seed, self.seed_generator)
+        for index, (foreign, members, functions) in enumerate(self._sections):
+            section_seed = distribution.fold_in(seed, index)
+            if foreign:
+                images = to_unit(images)
+                drawn = members[0].draw(section_seed, ops.shape(images)[0], images.shape[1:])
+                images = members[0].apply(images, drawn, self.exact)
+            else:
+                numbers = self._numbers(members, section_seed, images)
+                whole, stages = functions
+                shapes = _shapes(members, tuple(images.shape[1:]))
+                if stages is None or not _banded.is_large(shapes):
+                    images = whole(images, *numbers)
+                else:
+                    images = self._run_stages(stages, images, shapes[0], numbers)
+        return images
+
+    def _run_stages(self, stages, images, image_shape, numbers):
+        """Runs a section of large images pass by pass."""
+        state = (images, ops.zeros((ops.shape(images)[0], image_shape[2]), dtype="float32"))
+        for stage in stages:
+            state = stage(state, image_shape, *numbers)
+        return state[0]
+
+    def _numbers(self, members, seed, images):
+        """Draws all random numbers of a section outside the compiled part."""
+        rows, shape, noises = ops.shape(images)[0], tuple(images.shape[1:]), []
+        uniform = distribution.uniform_rows(seed, rows, (sum(m.uniforms for m in members),))
+        for index, member in enumerate(members):
+            if member.needs_noise:
+                stream = distribution.fold_in(seed, index + 1)
+                noises.append(distribution.normal_rows(stream, rows, shape))
+            shape = member.output_shape(shape)
+        return uniform, noises
+
+    def parameters(self, images, seed) -> list[dict]:
+        """The parameters of every compiled member for a batch, to look at or to test.
+
+        Args:
+            images: As in `call`.
+            seed: As in `call`.
+
+        Returns:
+            One dict of tensors per member, without those of wrapped layers.
+        """
+        seed, shape, result = as_seed(seed, self.seed_generator), tuple(images.shape[1:]), []
+        for index, (foreign, members, _) in enumerate(self._sections):
+            if not foreign:
+                section_seed = distribution.fold_in(seed, index)
+                numbers = self._numbers(members, section_seed, images)
+                result += _parameters(members, shape, *numbers)
+            for member in members:
+                shape = member.output_shape(shape)
+        return result
+
+    def _functions(self, members):
+        """The compiled forms of a section: as a whole, and in stages (None where nothing fuses)."""
+        runs = _fused.split_runs(members)
+
+        def apply(images, uniform, noises):
+            params = _parameters(members, tuple(images.shape[1:]), uniform, noises)
+            images = to_unit(images)
+            for run in runs:
+                drawn, params = params[: len(run)], params[len(run) :]
+                images = self._apply_run(run, drawn, images)
+            return images
+
+        if not any(self._fuses(run) for run in runs):
+            return compiled(apply), None
+        return compiled(apply), self._stages(members, runs)
+
+    def _apply_run(self, run, params, images):
+        if self._fuses(run):
+            return _fused.apply_fused(run, params, images)
+        return _fused.apply_sequential(run, params, images, self.exact)
+
+    def _stages(self, members, runs):
+        """Compiled functions of (state, image_shape, uniform, noises), one per pass."""
+        stages, done = [], 0
+        for run in runs:
+            chosen = slice(done, done + len(run))
+            done += len(run)
+            passes = _banded.stages(run) if self._fuses(run) else [self._pass(run)]
+            if stages and not self._fuses(run):
+                # A pointwise tail rides on the pass before it: one pass less over the pixels.
+                before, earlier = stages.pop()
+                passes = [_chained(before, earlier, passes[0], chosen)]
+                stages.append((passes[0], None))
+            else:
+                stages += [(function, chosen) for function in passes]
+        return [compiled(_stage(members, function, chosen)) for function, chosen in stages]
+
+    def _pass(self, run):
+        def apply(state, params):
+            return self._apply_run(run, params, state[0]), state[1]
+
+        return apply
+
+    def _fuses(self, run):
+        wanted = not self.exact if self.fused == "auto" else self.fused
+        return wanted and run[0].kind in _fused.FUSIBLE
+
+    def preprocess(self, images):
+        """The deterministic part: 0..1, resize and centre crop to the view's size, normalise.
+
+        Args:
+            images: (B, H, W, C) uint8 or float, also a symbolic Keras tensor.
+
+        Returns:
+            (B, h, w, C) float32.
+        """
+        return self._preprocess(images)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of a view."""
+        shape = tuple(input_shape[1:])
+        for member in self.transforms:
+            shape = member.output_shape(shape)
+        return (input_shape[0], *shape)
+
+    def get_config(self):
+        """The constructor's arguments, transforms serialised."""
+        config = {
+            "transforms": [keras.saving.serialize_keras_object(t) for t in self.transforms],
+            "exact": self.exact,
+            "fused": self.fused,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the pipeline from `get_config`."""
+        members = [keras.saving.deserialize_keras_object(t) for t in config.pop("transforms")]
+        return cls(members, **config)
+
+
+def _sections(transforms):
+    """Splits the members where a foreign layer stands: (foreign, members) in order."""
+    groups = itertools.groupby(enumerate(transforms), lambda item: _section_key(*item))
+    return [(key != -1, [member for _, member in group]) for key, group in groups]
+
+
+def _shapes(members, image_shape):
+    """Image shapes before, between and after members."""
+    shapes = [image_shape]
+    for member in members:
+        shapes.append(member.output_shape(shapes[-1]))
+    return shapes
+
+
+def _stage(members, function, chosen):
+    """A pass as a function of the section's random numbers; parameters cost next to nothing."""
+
+    def apply(state, image_shape, uniform, noises):
+        params = _parameters(members, tuple(image_shape), uniform, noises)
+        images, mean = state
+        return function((to_unit(images), mean), params if chosen is None else params[chosen])
+
+    return apply
+
+
+def _chained(first, first_chosen, second, second_chosen):
+    """Two passes as one function of all parameters."""
+
+    def apply(state, params):
+        state = first(state, params if first_chosen is None else params[first_chosen])
+        return second(state, params[second_chosen])
+
+    return apply
+
+
+def _section_key(index, member):
+    return index if member.kind == "foreign" else -1
+
+
+def _parameters(members, image_shape, uniform, noises):
+    """Parameters of the members of a section from its random numbers."""
+    params, noises, column = [], list(noises), 0
+    for member in members:
+        drawn = member.parameters(uniform[:, column : column + member.uniforms], image_shape)
+        if member.needs_noise:
+            drawn = {**drawn, "noise": noises.pop(0)}
+        params.append(drawn)
+        column += member.uniforms
+        image_shape = member.output_shape(image_shape)
+    return params

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Four logical CPU devices, the rotating third of slow tests, and strict data tests."""
+
+import os
+import pathlib
+import zlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out `slow` tests unless asked for; `KERAS_SSL_SLOW_THIRD` takes a third of them."""
+    third = os.environ.get("KERAS_SSL_SLOW_THIRD")
+    wanted = "slow" in (config.option.markexpr or "")
+    named = any("::" in str(argument) for argument in config.args)
+    keep, drop = [], []
+    for item in items:
+        slow = item.get_closest_marker("slow") is not None
+        if slow and third is not None:
+            (keep if zlib.crc32(item.nodeid.encode()) % 3 == int(third) % 3 else drop).append(item)
+        elif slow and not (wanted or named):
+            drop.append(item)
+        else:
+            keep.append(item)
+    if drop:
+        config.hook.pytest_deselected(items=drop)
+        items[:] = keep
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Turns a skipped data test into a failure where data is promised."""
+    outcome = yield
+    report = outcome.get_result()
+    strict = os.environ.get("KERAS_SSL_STRICT_DATA") and os.environ.get("KERAS_SSL_DATA")
+    if strict and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped although KERAS_SSL_DATA is set: {report.longrepr}"
+
+
+@pytest.fixture
+def data_dir() -> pathlib.Path:
+    """Folder of real data sets; skips where there is none."""
+    folder = os.environ.get("KERAS_SSL_DATA")
+    if not folder:
+        pytest.skip("KERAS_SSL_DATA is not set: this test needs the real data sets")
+    return pathlib.Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+    """Each test starts from the same seed and from float32."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One helper that holds every model to the promises of the engine."""
+
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from strategies import scope
+
+import keras_ssl
+from keras_ssl import backbones
+
+SIZE = 16
+
+
+def images(rows: int = 16, seed: int = 0) -> np.ndarray:
+    """Smooth random uint8 pictures `(rows, 16, 16, 3)`."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (rows, 4, 4, 3))
+    return np.asarray(tf.image.resize(coarse, (SIZE, SIZE)), "uint8")
+
+
+def build(cls, kwargs, *, dtype=None, optimizer=None, replicas=1, jit=False, encoder=None):
+    """A small compiled model, equal for equal arguments."""
+    keras.config.set_dtype_policy(dtype or "float32")
+    with scope(replicas):
+        encoder = encoder or backbones.ConvNet((SIZE, SIZE, 3), widths=(8, 16), seed=3)
+        model = cls(encoder, seed=5, **kwargs)
+        # Plain SGD: Adam would divide rounding errors by themselves.
+        model.compile(optimizer or keras.optimizers.SGD(0.05, momentum=0.9), jit_compile=jit)
+    return model
+
+
+def train(model, steps: int, first: int = 0, rows: int = 16) -> list[dict]:
+    """Trains on a fixed sequence of global batches; returns the loss terms of each step."""
+    logs = []
+    for step in range(first, first + steps):
+        data = tf.data.Dataset.from_tensors(images(rows, seed=step))
+        history = model.fit(data, verbose=0).history
+        logs.append({name: values[0] for name, values in history.items()})
+    return logs
+
+
+def weights(model) -> dict[str, np.ndarray]:
+    """All float variables of the model by path."""
+    return {f"{i}:{v.path}": np.asarray(v) for i, v in enumerate(model.variables)}
+
+
+def assert_close(first, second, tolerance, what):
+    """Compares two dicts of numbers or arrays."""
+    assert first.keys() == second.keys(), what
+    for name in first:
+        a, b = np.asarray(first[name], "float64"), np.asarray(second[name], "float64")
+        error = np.max(np.abs(a - b)) / max(1.0, np.max(np.abs(b))) if a.size else 0.0
+        assert error <= tolerance, f"{what}: {name} differs by {error:.2e} (> {tolerance})"
+
+
+def views_of(model, batch, replicas):
+    """The global batch of every view, as the replicas make them."""
+    if replicas == 1:
+        return [np.asarray(v) for v in tf.function(model.make_views)(tf.constant(batch))]
+    strategy = model.distribute_strategy
+    parts = tf.split(batch, replicas)
+    local = strategy.experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group]
+    )
+    made = tf.function(lambda x: strategy.run(model.make_views, args=(x,)))(local)
+    return [
+        np.concatenate([np.asarray(p) for p in strategy.experimental_local_results(v)])
+        for v in made
+    ]
+
+
+def check_replicas(cls, kwargs):
+    """1, 2 and 4 devices: the same views bit for bit, losses and weights to 1e-5."""
+    batch = images(16)
+    reference = None
+    for replicas in (1, 2, 4):
+        model = build(cls, kwargs, replicas=replicas)
+        made = views_of(model, batch, replicas)
+        result = (made, train(model, 5), weights(model))
+        if reference is None:
+            reference = result
+            continue
+        for view, (a, b) in enumerate(zip(reference[0], made, strict=True)):
+            assert np.array_equal(a, b), f"view {view} differs on {replicas} replicas"
+        for step, (a, b) in enumerate(zip(reference[1], result[1], strict=True)):
+            assert_close(a, b, 1e-5, f"losses of step {step} on {replicas} replicas")
+        ours = dict(enumerate(reference[2].values()))
+        theirs = dict(enumerate(result[2].values()))
+        assert_close(ours, theirs, 1e-5, f"weights on {replicas} replicas")
+
+
+def check_jit(cls, kwargs):
+    """Compiled as a whole or not: the same losses."""
+    plain = train(build(cls, kwargs), 2)
+    compiled = train(build(cls, kwargs, jit=True), 2)
+    for step, (a, b) in enumerate(zip(plain, compiled, strict=True)):
+        assert_close(a, b, 1e-4, f"jit_compile at step {step}")
+
+
+def check_precision(cls, kwargs, dtype):
+    """Half precision trains: finite losses near those of float32, float32 variables."""
+    logs = train(build(cls, kwargs, dtype=dtype), 2)
+    for log in logs:
+        assert all(np.isfinite(value) for value in log.values()), f"{dtype}: {log}"
+    keras.config.set_dtype_policy("float32")
+    exact = train(build(cls, kwargs), 1)[0]["loss"]
+    assert abs(logs[0]["loss"] - exact) <= 0.1 * max(1.0, abs(exact)), dtype
+
+
+def check_save_continue(cls, kwargs):
+    """save → load → continue equals never having stopped, bit for bit."""
+    model = build(cls, kwargs)
+    train(model, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        loaded = keras_ssl.load_model(f"{folder}/model.keras")
+    batch = images(8)
+    assert np.array_equal(model.predict(batch, verbose=0), loaded.predict(batch, verbose=0))
+    expected, got = train(model, 2, first=2), train(loaded, 2, first=2)
+    assert expected == got
+    ours, theirs = weights(model).values(), weights(loaded).values()
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def check_gradients(cls, kwargs):
+    """Every trainable variable moves, and only the trainable ones are trained."""
+    model = build(cls, kwargs, optimizer=keras.optimizers.SGD(0.05))
+    before = {v.path: np.asarray(v) for v in model.trainable_variables}
+    train(model, 2)
+    still = [v.path for v in model.trainable_variables if np.array_equal(before[v.path], v)]
+    assert not still, f"no gradient reaches {still}"
+
+
+def check_learning_state(cls, kwargs):
+    """Views differ from one another and from step to step, and losses are not zero."""
+    model = build(cls, kwargs)
+    batch = images(16)
+    first, again = views_of(model, batch, 1), views_of(model, batch, 1)
+    assert not np.allclose(first[0], first[1]), "both views are equal"
+    assert not np.allclose(first[0], again[0]), "the views of two steps are equal"
+    log = train(model, 1)[0]
+    assert set(log) == {"loss", *model.loss_terms}
+    assert abs(log["loss"] - sum(log[name] for name in model.loss_terms)) < 1e-5 * abs(log["loss"])
+    assert all(value != 0 for value in log.values())
+    fixed = [model.evaluate(batch, verbose=0, return_dict=True) for _ in range(2)]
+    assert fixed[0] == fixed[1], "evaluate does not use fixed views"
+
+
+def run_model_test(cls, kwargs, full: bool = False) -> None:
+    """Checks a model class.
+
+    Args:
+        cls: the class.
+        kwargs: constructor arguments that make it small.
+        full: the whole matrix; else one step, learning state and save/load.
+    """
+    check_learning_state(cls, kwargs)
+    check_save_continue(cls, kwargs)
+    if full:
+        check_gradients(cls, kwargs)
+        check_replicas(cls, kwargs)
+        check_jit(cls, kwargs)
+        for dtype in ("mixed_bfloat16", "mixed_float16"):
+            check_precision(cls, kwargs, dtype)

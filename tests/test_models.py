@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every model keeps the engine's promises; what is particular to each follows."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from model_test import build, images, run_model_test, train
+
+from keras_ssl import backbones, models
+from keras_ssl.core import methods
+
+SMALL = {
+    models.SimCLR: {"projector": (16, 8), "temperature": 0.5},
+    models.BYOL: {"projector": (16, 8), "predictor": (16, 8), "momentum": 0.9},
+    models.SimSiam: {"projector": (16, 16, 16), "predictor": (8, 16)},
+    models.BarlowTwins: {"projector": (16, 16, 16)},
+    models.VICReg: {"projector": (16, 16, 16)},
+}
+# One method per engine, and every method with state of its own.
+FULL = {models.SimCLR, models.BYOL}
+
+
+@pytest.mark.parametrize("cls", list(SMALL), ids=lambda c: c.__name__)
+def test_model(cls):
+    run_model_test(cls, SMALL[cls], full=cls in FULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [c for c in SMALL if c not in FULL], ids=lambda c: c.__name__)
+def test_model_in_full(cls):
+    run_model_test(cls, SMALL[cls], full=True)
+
+
+def test_every_method_is_tested():
+    assert {c.__name__ for c in SMALL} <= set(methods())
+
+
+def test_byol_teacher_follows_after_the_step():
+    model = build(models.BYOL, SMALL[models.BYOL])
+    before = [np.asarray(v) for v in model.teacher_encoder.network.trainable_variables]
+    assert before == [], "no teacher variable may be trainable"
+    student, teacher = model.encoder.weights, model.teacher_encoder.network.weights
+    old = [np.asarray(v) for v in teacher]
+    train(model, 1)
+    for mine, theirs, previous in zip(teacher, student, old, strict=True):
+        if "moving" in mine.path:
+            continue
+        expected = 0.9 * previous + 0.1 * np.asarray(theirs)
+        np.testing.assert_allclose(np.asarray(mine), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("policy", ["own", "average", "copy"])
+def test_teacher_batch_norm_policies(policy):
+    model = build(models.BYOL, {**SMALL[models.BYOL], "batch_norm": policy})
+    train(model, 1)
+    norms = [
+        (t, s)
+        for t, s in zip(model.teacher_encoder.network.weights, model.encoder.weights, strict=True)
+        if "moving_mean" in t.path
+    ]
+    same = all(np.array_equal(np.asarray(t), np.asarray(s)) for t, s in norms)
+    moved = any(np.any(np.asarray(t) != 0) for t, _ in norms)
+    assert norms and moved
+    assert same == (policy == "copy")
+
+
+def test_teacher_waits_for_the_optimizer_under_accumulation():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model = build(models.BYOL, SMALL[models.BYOL], optimizer=optimizer)
+    start = [np.asarray(v) for v in model.teacher_projector.network.weights]
+    kernel = start[0]
+    train(model, 1)
+    assert np.array_equal(np.asarray(model.teacher_projector.network.weights[0]), kernel)
+    train(model, 1)
+    assert not np.array_equal(np.asarray(model.teacher_projector.network.weights[0]), kernel)
+
+
+def test_stopped_gradient_reaches_no_target():
+    model = build(models.SimSiam, SMALL[models.SimSiam])
+    views = model.make_views(tf.constant(images()))
+    with tf.GradientTape() as tape:
+        first = model.project(views[0], True)
+        from keras_ssl import losses
+
+        loss = losses.simsiam([tf.stop_gradient(first)], [first], directions=[(0, 0)])
+    assert tape.gradient(loss, first) is None
+
+
+@pytest.mark.parametrize("rows", [17, 24])
+def test_short_last_batch_on_one_replica(rows):
+    model = build(models.SimCLR, SMALL[models.SimCLR])
+    history = model.fit(images(rows), batch_size=16, epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    # 17 = 16 + 1: a single row has no negatives and is left out; 24 = 16 + 8 is exact.
+    assert int(model.optimizer.iterations) == (2 if rows == 17 else 4)
+
+
+def test_short_last_batch_on_two_replicas():
+    model = build(models.SimCLR, SMALL[models.SimCLR], replicas=2)
+    history = model.fit(images(21), batch_size=8, epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    assert int(model.optimizer.iterations) == 4
+
+
+@pytest.mark.parametrize("form", ["dataset", "pairs", "pydataset", "array"])
+def test_forms_of_data(form):
+    model = build(models.SimCLR, SMALL[models.SimCLR])
+    x, y = images(16), np.zeros(16, "int64")
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return x[index * 8 : index * 8 + 8], y[:8]
+
+    data = {
+        "dataset": tf.data.Dataset.from_tensor_slices(x).batch(8),
+        "pairs": tf.data.Dataset.from_tensor_slices((x, y)).batch(8),
+        "pydataset": Batches(),
+        "array": x,
+    }[form]
+    model.fit(data, batch_size=8 if form == "array" else None, verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_steps_per_execution_gives_the_same_numbers():
+    results = []
+    for steps in (1, 4):
+        model = build(models.SimCLR, SMALL[models.SimCLR])
+        model.compile(keras.optimizers.SGD(0.05), steps_per_execution=steps)
+        data = tf.data.Dataset.from_tensor_slices(images(32)).batch(8, drop_remainder=True)
+        results.append(model.fit(data, verbose=0).history["loss"][0])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
+
+
+def test_regularization_is_a_named_term():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, kernel_regularizer="l2")(inputs)
+    encoder = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    model = build(models.SimCLR, SMALL[models.SimCLR], encoder=encoder)
+    log = train(model, 1)[0]
+    assert log["regularization"] > 0
+    assert log["loss"] == pytest.approx(log["nt_xent"] + log["regularization"], rel=1e-5)
+
+
+def test_unsynchronised_batch_norm_warns_and_names_it():
+    encoder = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(name="lonely"),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    with pytest.warns(UserWarning, match="lonely"):
+        build(models.SimCLR, SMALL[models.SimCLR], replicas=2, encoder=None).check_replicas(2)
+        build(models.SimCLR, SMALL[models.SimCLR], encoder=encoder).check_replicas(2)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (lambda m: m.compile("sgd", loss="mse"), "its own objective"),
+        (lambda m: m.fit(images(4)[..., :1], verbose=0), "takes images"),
+        (lambda m: m.fit(images(4)[0], verbose=0), "takes images"),
+        (lambda m: m.fit(images(1), verbose=0), "at least 2"),
+        (lambda m: m.fit(images(0), verbose=0), "empty"),
+        (lambda m: m.fit(images(8), batch_size=1, verbose=0), "at least 2 rows"),
+    ],
+)
+def test_bad_input_is_named(action, message):
+    model = build(models.SimCLR, SMALL[models.SimCLR])
+    with pytest.raises(ValueError, match=message):
+        action(model)
+
+
+def test_head_of_another_width_is_named():
+    head = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3)])
+    encoder = backbones.ConvNet((16, 16, 3), widths=(8, 16))
+    with pytest.raises(ValueError, match="width 16"):
+        models.SimCLR(encoder, projector=head)
+
+
+def test_exported_encoder_serves_what_predict_gives(tmp_path):
+    model = build(models.SimCLR, SMALL[models.SimCLR])
+    batch = images(4)
+    expected = model.predict(batch, verbose=0)
+    model.standalone_encoder().export(str(tmp_path / "served"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served")).serve(tf.constant(batch))
+    np.testing.assert_allclose(served, expected, atol=1e-5)
