@@ -93,7 +93,6 @@ def tf_image_without_blur(size, images):
 def keras_layers(size, images):
     """Keras preprocessing layers on batches in a graph."""
     import keras
-    import tensorflow as tf
 
     layers = [
         keras.layers.RandomCrop(size, size),

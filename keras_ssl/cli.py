@@ -185,7 +185,7 @@ def _methods(options: argparse.Namespace) -> int:
     from keras_ssl.core import registry
 
     header = ("method", "year", "family", "modality", "needs", "recipes")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for name, method in registry.methods().items():
         own = [r for r in recipes.names() if recipes.plain(r).startswith(recipes.plain(name))]
         needs = ", ".join(method.needs) or "-"

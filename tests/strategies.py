@@ -2,14 +2,19 @@
 """Runs a function under a number of logical CPU replicas."""
 
 import contextlib
+import functools
 
 import tensorflow as tf
 
 
+@functools.cache
 def strategy(replicas: int):
     """A mirrored strategy over logical CPU devices, or `None` for one replica."""
     if replicas == 1:
         return None
+    # Every strategy numbers its collective groups from one; two of different sizes in one
+    # process would join each other's groups.
+    tf.distribute.MirroredStrategy._collective_key_base += 1000 * replicas
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 
@@ -36,6 +41,4 @@ def run_on(replicas: int, function, *rows):
 
     results = tf.function(lambda *local: mirrored.run(function, args=local))(*map(share, rows))
     local = [mirrored.experimental_local_results(part) for part in tf.nest.flatten(results)]
-    return [
-        tf.nest.pack_sequence_as(results, [part[i] for part in local]) for i in range(replicas)
-    ]
+    return [tf.nest.pack_sequence_as(results, [part[i] for part in local]) for i in range(replicas)]

@@ -198,3 +198,13 @@ def test_keras_cv_preset_needs_the_network(monkeypatch):
     monkeypatch.setattr(keras_cv.models.ResNetBackbone, "from_preset", offline)
     with pytest.raises(ConnectionError, match="need the network"):
         backbones.from_keras_cv("resnet50_imagenet")
+
+
+def test_keras_cv_presets_are_found_by_name():
+    keras_cv = pytest.importorskip("keras_cv")
+    from keras_ssl.backbones._adapters import _keras_cv_class
+
+    found = _keras_cv_class(keras_cv.models, "resnet50_v2_imagenet")
+    assert found is keras_cv.models.ResNetV2Backbone
+    with pytest.raises(ValueError, match="resnet50_imagenet"):
+        backbones.from_keras_cv("resnet50_imagnet")

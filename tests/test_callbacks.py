@@ -116,7 +116,7 @@ def test_each_sign_is_named():
 
 
 def test_a_fresh_network_is_no_collapse_but_falling_there_is():
-    low = spread() * 0.03 + np.ones(16, "float32")
+    low = spread() * 0.06 + np.ones(16, "float32")
     assert names(low) == set()
     assert names(low, _collapse.measure(spread())) >= {"spread"}
     # Below a head, such a fall is usual.
@@ -125,9 +125,8 @@ def test_a_fresh_network_is_no_collapse_but_falling_there_is():
 
 def test_monitor_logs_its_numbers_and_warns_once(toy, digits, tmp_path):
     x, y = digits
-    toy.get_layer("logits").trainable = False
     toy.get_layer("logits").set_weights([np.zeros((64, 10)), np.ones(10)])
-    toy.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    toy.compile(keras.optimizers.SGD(0.0), toy.loss)
     monitor = RepresentationMonitor(x[:64], every_steps=25, log_dir=tmp_path)
     with pytest.warns(CollapseWarning, match="step 50.*RankMe.*cosine.*stop-gradient") as caught:
         history = toy.fit(x[:960], y[:960], epochs=3, verbose=0, callbacks=[monitor]).history
@@ -222,7 +221,7 @@ def test_a_seeded_collapse_warns_within_100_steps(kind, digits):
 
 @pytest.mark.parametrize(
     "kind",
-    ["simclr", *(pytest.param(k, marks=pytest.mark.slow) for k in ("simsiam", "byol", "vicreg"))],
+    [pytest.param(k, marks=pytest.mark.slow) for k in ("simclr", "simsiam", "byol", "vicreg")],
 )
 def test_500_healthy_steps_do_not_warn(kind, digits):
     images = digits[0][:1600]

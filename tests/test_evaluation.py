@@ -96,10 +96,11 @@ def test_knn_of_half_precision_and_small_temperatures_is_finite():
 
 def test_knn_chunks_do_not_change_the_result(monkeypatch):
     x, y = blobs(spread=1.2)
-    whole = knn_scores(x, y, x, k=7), knn_accuracy(x, y, x, y, k=7)
+    test, truth = blobs(spread=1.2, seed=1)
+    whole = knn_scores(x, y, test, k=7), knn_accuracy(x, y, test, truth, k=7)
     monkeypatch.setattr("keras_ssl.evaluation.knn._CHUNK_NUMBERS", 7 * len(x))
-    np.testing.assert_allclose(knn_scores(x, y, x, k=7), whole[0], rtol=1e-5)
-    assert knn_accuracy(x, y, x, y, k=7) == whole[1] < 1.0
+    np.testing.assert_allclose(knn_scores(x, y, test, k=7), whole[0], rtol=1e-5)
+    assert knn_accuracy(x, y, test, truth, k=7) == whole[1] < 1.0
 
 
 def test_knn_num_classes():

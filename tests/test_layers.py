@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ssl import layers
+from tests.strategies import run_on
 
 HEADS = {
     # name: (arguments, bias of each linear layer, (scale, offset) of each batch norm)
@@ -188,6 +189,20 @@ def test_synchronized_copy_of_a_sequential_model():
 def test_synchronizing_needs_a_built_model():
     with pytest.raises(ValueError, match="not built"):
         layers.synchronize_batch_norm(keras.Sequential([keras.layers.Dense(3)]))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="replicas are TensorFlow's")
+def test_synchronized_copy_sees_the_batch_of_all_replicas():
+    model = nested_model()
+    images = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype("float32")
+    images[:3] += 2.0
+    want = np.asarray(layers.synchronize_batch_norm(model)(images, training=True))
+
+    def output(copy):
+        return np.concatenate(run_on(2, lambda rows: copy(rows, training=True), images))
+
+    np.testing.assert_allclose(output(layers.synchronize_batch_norm(model)), want, atol=1e-4)
+    assert np.abs(output(model) - want).max() > 0.01
 
 
 class Subclassed(keras.Model):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from strategies import strategy as mirrored
 
 from keras_ssl import losses
 
@@ -49,7 +50,7 @@ def value_and_gradients(function, *arrays):
 
 def on_replicas(count, function, *arrays):
     """Mean value, and per-input gradients summed over replicas and divided by their number."""
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
+    strategy = mirrored(count)
     shards = [np.split(array, count) for array in arrays]
 
     @tf.function

@@ -32,7 +32,9 @@ def test_rank_me_of_orthonormal_columns_is_their_number():
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_rank_me_ignores_scale(dtype, scale):
     z = RNG.normal(size=(30, 8)).astype(dtype)
-    assert float(rank_me(z * np.asarray(scale, dtype))) == pytest.approx(float(rank_me(z)), rel=1e-4)
+    assert float(rank_me(z * np.asarray(scale, dtype))) == pytest.approx(
+        float(rank_me(z)), rel=1e-4
+    )
 
 
 def test_rank_me_is_the_entropy_of_singular_values():

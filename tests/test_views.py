@@ -138,7 +138,7 @@ def test_graph_eager_and_compiled_agree_also_with_a_dynamic_batch():
     run_eagerly = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
-        plain = array(pipeline._sections[0][2](images, *_numbers(pipeline, images, seed)))
+        plain = array(pipeline._sections[0][2][0](images, *_numbers(pipeline, images, seed)))
     finally:
         tf.config.run_functions_eagerly(run_eagerly)
     np.testing.assert_allclose(plain, eager, atol=1e-4)
@@ -246,7 +246,12 @@ def test_exact_recipes_use_the_published_interpolation():
         name: views.get(name, (224, 224, 3), exact=True).pipelines[0].transforms[0].interpolation
         for name in ("simclr", "byol", "dino", "swav")
     }
-    assert kernels == {"simclr": "bicubic", "byol": "bicubic", "dino": "bicubic", "swav": "bilinear"}
+    assert kernels == {
+        "simclr": "bicubic",
+        "byol": "bicubic",
+        "dino": "bicubic",
+        "swav": "bilinear",
+    }
 
 
 def test_multi_crop_sizes_and_counts():

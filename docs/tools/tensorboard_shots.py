@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TAGS = ("loss/total", "quality/knn", "quality/rank_me", "quality/feature_std", "views")
-PAGES = {"scalars": "timeseries", "images": "images"}
+# The page of each kind of tag, and a window that shows three groups of cards whole.
+PAGES = {"scalars": ("?smoothing=0#timeseries", 2500), "images": ("#images", 700)}
 # Cards are drawn by a web worker once the data arrive; the text of a page has no other end.
 PATIENCE = 60
 CHROMIUM = (
@@ -36,21 +37,18 @@ CHROMIUM = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--window-size=1500,1400",
 )
 
 
 def stored_tags(folder: Path) -> dict[str, set[str]]:
     """Tags in the event files of a folder, as {"scalars": ..., "images": ...}."""
-    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
-    reader = EventMultiplexer(tensor_size_guidance={"tensors": 1})
-    reader.AddRunsFromDirectory(str(folder))
-    reader.Reload()
+    reader = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
     found: dict[str, set[str]] = {"scalars": set(), "images": set()}
-    for run in reader.Runs():
-        for kind in found:
-            found[kind] |= set(reader.PluginRunToTagToContent(kind).get(run, {}))
+    for kind, tags in found.items():
+        for run in reader.Runs():
+            tags.update(reader.PluginRunToTagToContent(kind).get(run, {}))
     return found
 
 
@@ -110,8 +108,11 @@ class Browser:
         with urllib.request.urlopen(request, timeout=2 * PATIENCE) as answer:
             return json.load(answer)["value"]
 
-    def open(self, url: str) -> None:
-        """Goes to a page."""
+    def open(self, url: str, height: int) -> None:
+        """Goes to a page, in a window of that height."""
+        # Between fragments of one address the browser would not load anew.
+        self._send("/url", {"url": "about:blank"})
+        self._send("/window/rect", {"width": 1500, "height": height})
         self._send("/url", {"url": url})
 
     def run(self, script: str):
@@ -145,13 +146,13 @@ return texts.join('\\n');
 """
 
 
-def shoot(browser: Browser, url: str, tags: list[str], target: Path) -> list[str]:
+def shoot(browser: Browser, url: str, height: int, tags: list[str], target: Path) -> list[str]:
     """Opens a page, waits for the tags to be drawn and saves a picture.
 
     Returns:
         The tags that the page does not show.
     """
-    browser.open(url)
+    browser.open(url, height)
     missing = tags
     for _ in range(PATIENCE):
         text = browser.run(SEEN) or ""
@@ -194,11 +195,11 @@ def main() -> int:
     ):
         browser = Browser(address, profile)
         try:
-            for kind, page in PAGES.items():
+            for kind, (page, height) in PAGES.items():
                 tags = [tag for tag in options.tags if tag in found[kind]]
                 if tags:
                     target = options.out / f"tensorboard_{kind}.png"
-                    unseen += shoot(browser, f"{board}/#{page}", tags, target)
+                    unseen += shoot(browser, f"{board}/{page}", height, tags, target)
         finally:
             browser.close()
     if unseen:

@@ -94,6 +94,7 @@ def from_keras_cv(
         A model from `(batch, height, width, channels)` floats to `(batch, features)`.
 
     Raises:
+        ValueError: If no preset has that name; the nearest are shown.
         ConnectionError: If the preset cannot be fetched.
         ModuleNotFoundError: If keras-cv is not installed.
     """
@@ -107,8 +108,9 @@ def from_keras_cv(
         ) from error
     if input_shape is not None:
         options["input_shape"] = tuple(input_shape)
+    backbone = _keras_cv_class(keras_cv.models, model_or_preset)
     try:
-        model = keras_cv.models.ResNetBackbone.from_preset(model_or_preset, **options)
+        model = backbone.from_preset(model_or_preset, **options)
     except Exception as error:
         raise ConnectionError(
             f"the keras-cv preset {model_or_preset!r} could not be loaded ({error}). Presets need "
@@ -130,6 +132,27 @@ def _application(name: str) -> Any:
     near = difflib.get_close_matches(str(name).lower(), builders, n=3, cutoff=0.4)
     shown = ", ".join(builders[key][0] for key in near) or "ResNet50, MobileNetV2, EfficientNetV2B0"
     raise ValueError(f"keras.applications has no network {name!r}. Nearest: {shown}.")
+
+
+def _keras_cv_class(library: Any, preset: str) -> Any:
+    """Finds the backbone class that a preset is of; keras-cv resolves names class by class."""
+    classes = [
+        value
+        for value in vars(library).values()
+        if inspect.isclass(value) and issubclass(value, library.Backbone) and value.presets
+    ]
+    # The class with most presets is the general one, of which the others are fixed sizes.
+    for value in sorted(classes, key=lambda value: -len(value.presets)):
+        if preset in value.presets:
+            return value
+    if "/" in preset:
+        return library.Backbone
+    known = {name for value in classes for name in value.presets}
+    near = difflib.get_close_matches(preset, known, n=3, cutoff=0.4) or sorted(known)[:3]
+    raise ValueError(
+        f"keras-cv has no backbone preset {preset!r}. Nearest: {', '.join(near)}. A handle such as "
+        "kaggle://... is taken too, or a built backbone."
+    )
 
 
 def _warn_of_rescaling(model: keras.Model) -> None:

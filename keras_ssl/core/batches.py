@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 logger = logging.getLogger("keras_ssl")
+DROPPED = "The last batch of each epoch (%d of %d rows) is dropped."
 
 
 def whole_batches(
@@ -50,7 +51,9 @@ def whole_batches(
         )
     rest = rows % size
     if rest and rows > size and (replicas > 1 or rest < minimum):
-        logger.info("keras_ssl: the last batch of each epoch (%d of %d rows) is dropped.", rest, size)
+        logger.info(
+            "keras_ssl: the last batch of each epoch (%d of %d rows) is dropped.", rest, size
+        )
     elif not (rest and replicas > 1):
         _check_share(min(rows, size), replicas)
         return x, y
@@ -84,7 +87,7 @@ def _dataset(data: Any, replicas: int) -> Any:
         if first is None:
             raise ValueError("The data set is empty. Give fit at least one batch.")
         size = int(_rows(first))
-        logger.info("keras_ssl: batches of other than %d rows are dropped.", size)
+        logger.info("Batches of other than %d rows are dropped.", size)
         data = data.filter(lambda *e: tf.equal(tf.shape(keras.tree.flatten(e)[0])[0], size))
     _check_share(int(size), replicas)
     return data
@@ -98,7 +101,7 @@ def _py_dataset(data: Any, replicas: int, minimum: int) -> Any:
     _check_share(first, replicas)
     if count == 1 or last == first or (replicas == 1 and last >= minimum):
         return data
-    logger.info("keras_ssl: the last batch of each epoch (%d of %d rows) is dropped.", last, first)
+    logger.info(DROPPED, last, first)
     return _WithoutLast(data)
 
 

@@ -154,7 +154,8 @@ def _tensorflow_draw(name: str) -> Callable:
     import tensorflow as tf
 
     def bits(seed):
-        return tf.random.stateless_uniform((2,), seed, None, None, "int32", alg="philox")
+        whole: Any = None
+        return tf.random.stateless_uniform((2,), seed, whole, whole, "int32", alg="philox")
 
     def fold(data, seed):
         # Hashed before the sum too: seed 3 with stream 1 must not be seed 4 with stream 0.

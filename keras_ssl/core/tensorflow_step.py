@@ -22,8 +22,15 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
         Metric results by name.
     """
     batch = model.batch_of(data)
-    before = tf.identity(model.optimizer.iterations)
     _check_rows(batch, model)
+    # Without this the seeds' assignments, which do not depend on the batch, also run in the
+    # step that finds the data set exhausted, on several replicas.
+    with tf.control_dependencies(keras.tree.flatten(batch)):
+        return _update(model, batch, data)
+
+
+def _update(model: Any, batch: Any, data: Any) -> dict[str, Any]:
+    before = tf.identity(model.optimizer.iterations)
     model.before_step()
     with tf.GradientTape() as tape:
         losses = model.losses_of(batch, training=True)

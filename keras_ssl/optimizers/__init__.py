@@ -4,6 +4,7 @@
 from keras_ssl.optimizers.adamw import AdamW
 from keras_ssl.optimizers.exclude import exclude_norm_and_bias
 from keras_ssl.optimizers.lars import LARS
+from keras_ssl.optimizers.partly_constant import PartlyConstantSGD
 from keras_ssl.optimizers.sgd import SGD
 
-__all__ = ["AdamW", "LARS", "SGD", "exclude_norm_and_bias"]
+__all__ = ["AdamW", "LARS", "PartlyConstantSGD", "SGD", "exclude_norm_and_bias"]

@@ -12,6 +12,7 @@ import keras
 from keras_ssl import backbones, layers, optimizers, schedules
 from keras_ssl.core import registry
 from keras_ssl.layers._mlp import layer_seed
+from keras_ssl.optimizers import PartlyConstantSGD
 
 ENCODER_SEED, PROJECTOR_SEED, PREDICTOR_SEED = 101, 102, 103
 # A run shortened by the user keeps the shape of its schedule.
@@ -66,7 +67,8 @@ class Optimizer:
         classes = {"lars": optimizers.LARS, "sgd": optimizers.SGD, "adamw": optimizers.AdamW}
         options = dict(self.options)
         if self.constant is not None:
-            options["constant"] = self.constant
+            classes["sgd"] = PartlyConstantSGD
+            options |= {"constant": self.constant, "constant_rate": base}
         return classes[self.kind](schedule, weight_decay=self.weight_decay, **options)
 
     def scaled(self, batch_size: int) -> float:
@@ -149,7 +151,8 @@ class Recipe:
             if name not in known:
                 raise ValueError(f"Cannot override {name!r}. {registry.nearest(name, known)}")
         recipe = dataclasses.replace(self, **overrides)
-        shape = tuple(input_shape or self.image_shape)
+        height, width, channels = input_shape or self.image_shape
+        shape = (height, width, channels)
         if isinstance(encoder, str):
             # What another encoder was given is not an argument of this one.
             options = recipe.backbone_options if encoder == self.backbone else {}

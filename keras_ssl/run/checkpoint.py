@@ -43,14 +43,17 @@ def save_state(path: pathlib.Path, model: keras.Model, position: Position) -> No
         model: a compiled model.
         position: where the run stands.
     """
-    arrays = {f"v{i}": np.asarray(v.numpy()) for i, (_, v) in enumerate(_variables(model))}
+    arrays: dict[str, Any] = {
+        f"v{i}": np.asarray(v.numpy()) for i, (_, v) in enumerate(_variables(model))
+    }
     header = {
         "format": FORMAT,
         "position": dataclasses.asdict(position),
         "variables": [[name, str(variable.dtype)] for name, variable in _variables(model)],
     }
     buffer = io.BytesIO()
-    np.savez(buffer, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
 
 

@@ -158,11 +158,12 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
             "within a batch. Raise --batch-size or give more images."
         )
     rows = len(source.images)
-    # A last batch of one image has nothing to be compared with, so it is left out.
-    drop = rows % batch_size == 1
+    # One image alone has nothing to be compared with, and replicas cannot share a short batch.
+    short = rows % batch_size
+    drop = short == 1 or (strategy is not None and short > 0)
     feed = data.EpochData(source, batch_size, seed=settings.seed, drop_remainder=drop)
     if drop:
-        logger.warning("The last image of every epoch is left out: alone it makes no batch.")
+        logger.warning("The last %d image(s) of every epoch are left out.", short)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
     with scope:
         model = recipe.build(

@@ -146,9 +146,7 @@ def _colours(run):
         pairs = zip(run, params, strict=True)
         colours = [(member, drawn) for member, drawn in pairs if member.kind == "colour"]
         if colours:
-            matrix, bias = _fused.colour_map(
-                colours, mean, images.shape[-1], ops.shape(images)[0]
-            )
+            matrix, bias = _fused.colour_map(colours, mean, images.shape[-1], ops.shape(images)[0])
             images = _colour.mix_channels(images, matrix, bias)
         return (ops.clip(images, 0.0, 1.0) if _fused.needs_clip(run) else images), mean
 

@@ -21,8 +21,8 @@ class ColorJitter(Transform):
 
     Factors are uniform in max(0, 1 - s)..1 + s and multiply; the hue moves by a uniform share of
     ±hue of the colour circle. Contrast pulls towards the mean grey value of the image, saturation
-    towards each pixel's grey value, as PIL does. The hue turns in YIQ; with `exact=True` it moves in
-    HSV and values are clipped after every one of the four.
+    towards each pixel's grey value, as PIL does. The hue turns in YIQ; with `exact=True` it moves
+    in HSV and values are clipped after every one of the four.
 
     Args:
         brightness: Strength s of the brightness factor.
@@ -42,7 +42,13 @@ class ColorJitter(Transform):
     uniforms = 9
 
     def __init__(
-        self, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, probability=0.8, reference="pil"
+        self,
+        brightness=0.0,
+        contrast=0.0,
+        saturation=0.0,
+        hue=0.0,
+        probability=0.8,
+        reference="pil",
     ):
         strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         for name, value in {**strengths, "hue": hue}.items():
@@ -63,7 +69,7 @@ class ColorJitter(Transform):
             factor = between(uniform[:, column], max(0.0, 1.0 - strength), 1.0 + strength)
             params[name] = 1.0 + applied * (factor - 1.0)
         keys = uniform[:, 5:]
-        # Ties, however rare, are broken by index: two members of equal rank would leave a step empty.
+        # Ties are broken by index: two members of equal rank would leave a step empty.
         before = np.tril(np.ones((4, 4), dtype=bool), -1)[None]
         smaller = keys[:, None, :] < keys[:, :, None]
         equal = ops.logical_and(keys[:, None, :] == keys[:, :, None], before)

@@ -151,9 +151,7 @@ class Affine(Transform):
     arguments = ("rotation", "scale", "shift", "fill", "probability")
     uniforms = 5
 
-    def __init__(
-        self, rotation=0.0, scale=(1.0, 1.0), shift=0.0, fill="constant", probability=1.0
-    ):
+    def __init__(self, rotation=0.0, scale=(1.0, 1.0), shift=0.0, fill="constant", probability=1.0):
         if rotation < 0 or shift < 0:
             raise ValueError(
                 f"`rotation` and `shift` are largest amounts and cannot be negative, got "
@@ -282,7 +280,10 @@ class GaussianBlur(Transform):
 
     def parameters(self, uniform, image_shape):
         """Gives "applied" (boolean) and "sigma" (pixels)."""
-        return {"applied": uniform[:, 0] < self.probability, "sigma": between(uniform[:, 1], *self.sigma)}
+        return {
+            "applied": uniform[:, 0] < self.probability,
+            "sigma": between(uniform[:, 1], *self.sigma),
+        }
 
     def weights(self, params):
         """Taps (B, 2 * radius + 1); a single 1 where the blur is not applied."""

@@ -80,6 +80,11 @@ class MultiCrop(keras.layers.Layer):
             for index, pipeline in enumerate(self.each())
         ]
 
+    @property
+    def preprocessing(self):
+        """The layer behind `preprocess`; see `Pipeline.preprocessing`."""
+        return self.pipelines[0].preprocessing
+
     def preprocess(self, images):
         """The deterministic part of the first pipeline; see `Pipeline.preprocess`."""
         return self.pipelines[0].preprocess(images)

@@ -269,6 +269,11 @@ class Pipeline(keras.layers.Layer):
         wanted = not self.exact if self.fused == "auto" else self.fused
         return wanted and run[0].kind in _fused.FUSIBLE
 
+    @property
+    def preprocessing(self) -> Preprocess:
+        """The layer behind `preprocess`: value range, size and normalisation."""
+        return self._preprocess
+
     def preprocess(self, images):
         """The deterministic part: 0..1, resize and centre crop to the view's size, normalise.
 

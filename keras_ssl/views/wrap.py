@@ -6,11 +6,23 @@ import logging
 import keras
 from keras import ops
 
-from keras_ssl.core.distribution import replica_count
+from keras_ssl.core.distribution import fold_in, replica_count
 from keras_ssl.views._transform import Transform, register
 
 logger = logging.getLogger("keras_ssl")
 _announced: set[str] = set()
+
+
+class _Stream(keras.random.SeedGenerator):
+    """Seeds derived from one seed without a variable, so that it may be made inside a step."""
+
+    def __init__(self, seed):
+        # The parent's constructor would create a variable.
+        self._start, self._count = seed, 0
+
+    def next(self, ordered=True):
+        self._count += 1
+        return ops.cast(fold_in(self._start, self._count), "uint32")
 
 
 @register
@@ -63,7 +75,7 @@ class Wrap(Transform):
         ):
             return self.layer(images, training=True)
         try:
-            drawn = self.layer.get_random_transformation(images, training=True, seed=seed)
+            drawn = self.layer.get_random_transformation(images, training=True, seed=_Stream(seed))
             return self.layer.transform_images(images, drawn, training=True)
         except (TypeError, NotImplementedError):
             # keras-cv has methods of the same names with other signatures.

@@ -124,14 +124,27 @@ class JointEmbedding(SSLModel):
                 `preprocessing=False` the input is float32, normalised by the caller.
 
         Returns:
-            Functional model that needs nothing of this package to load, `predict` or `export`.
+            Functional model for `predict`, `save` and `export`. Where the images need no
+            resizing it is made of Keras' own layers and its file loads without this package.
         """
         shape = self.encoder.input_shape[1:]
         if not preprocessing:
             return self.encoder
         images = keras.Input(shape, dtype=dtype, name="images")
-        features = self.encoder(self.views.preprocess(images), training=False)
+        features = self.encoder(self._stock_preprocessing(dtype)(images), training=False)
         return keras.Model(images, features, name="encoder")
+
+    def _stock_preprocessing(self, dtype: str) -> Any:
+        """The deterministic part of the views, as a Keras layer where one says the same."""
+        own = getattr(self.views, "preprocessing", self.views.preprocess)
+        size = tuple(self.encoder.input_shape[1:3])
+        if not isinstance(own, views_module.Preprocess) or own.size not in (None, size):
+            return own
+        top = 255.0 if dtype == "uint8" else 1.0
+        mean, std = own.mean or (0.0,), own.std or (1.0,)
+        return keras.layers.Rescaling(
+            [1.0 / (top * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        )
 
     def check_replicas(self, replicas: int) -> None:
         """Warns of batch normalisation that would see one replica's rows only."""

@@ -32,7 +32,7 @@ class SimSiam(JointEmbedding):
         **kwargs: `seed`, `name`, `dtype`.
 
     Source: Chen & He, 2020, algorithm 1; https://arxiv.org/abs/2011.10566. The predictor's
-    learning rate is kept constant there: `optimizers.SGD(..., constant="predictor")`.
+    learning rate is kept constant there: `optimizers.PartlyConstantSGD`.
 
     Example:
 

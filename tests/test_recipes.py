@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes say what their sources say, and build."""
+
+import keras
+import pytest
+
+from keras_ssl import recipes
+
+# Written out here a second time, from the papers and the released codes:
+# epochs, batch, peak learning rate, warm-up epochs, final share, decay, head, predictor.
+TABLE = {
+    "simclr_cifar": (1000, 512, 2.0, 10, 0.0, 1e-4, (512, 128), None),
+    "simclr_imagenet": (1000, 4096, 4.8, 10, 0.0, 1e-6, (2048, 128), None),
+    "byol_cifar": (1000, 256, 1.0, 10, 0.0, 1e-5, (4096, 256), (4096, 256)),
+    "byol_imagenet": (1000, 4096, 3.2, 10, 0.0, 1.5e-6, (4096, 256), (4096, 256)),
+    "simsiam_cifar": (1000, 256, 0.5, 10, 0.0, 1e-5, (2048,) * 3, (512, 2048)),
+    "simsiam_imagenet": (100, 512, 0.1, 0, 0.0, 1e-4, (2048,) * 3, (512, 2048)),
+    "barlow_twins_cifar": (1000, 256, 0.3, 10, 0.0, 1e-4, (2048,) * 3, None),
+    "barlow_twins_imagenet": (1000, 2048, 1.6, 10, 1e-3, 1e-6, (8192,) * 3, None),
+    "vicreg_cifar": (1000, 256, 0.3, 10, 0.0, 1e-4, (2048,) * 3, None),
+    "vicreg_imagenet": (1000, 2048, 1.6, 10, 1e-3, 1e-6, (8192,) * 3, None),
+}
+SETTINGS = {
+    "simclr_cifar": {"temperature": 0.5},
+    "simclr_imagenet": {"temperature": 0.1},
+    "barlow_twins_cifar": {"lambd": 0.005, "scale": 0.1},
+    "barlow_twins_imagenet": {"lambd": 0.0051, "scale": 1.0},
+    "vicreg_cifar": {"invariance": 25, "variance": 25, "covariance": 1, "variance_scale": 2},
+    "vicreg_imagenet": {"invariance": 25, "variance": 25, "covariance": 1, "variance_scale": 1},
+}
+
+
+def tiny_encoder(shape):
+    """An encoder that costs nothing: the heads and the optimizer are what is looked at."""
+    images = keras.Input(shape)
+    x = keras.layers.GlobalAveragePooling2D()(images)
+    return keras.Model(images, keras.layers.Dense(8)(x))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_recipe_builds_with_the_numbers_of_its_source(name):
+    epochs, batch, peak, warmup, end, decay, head, predictor = TABLE[name]
+    recipe = recipes.get(name)
+    assert (recipe.epochs, recipe.batch_size) == (epochs, batch)
+    assert (recipe.projector, recipe.predictor) == (head, predictor)
+    assert recipe.source and recipe.views == recipes.plain(recipe.method).replace(
+        "barlowtwins", "barlow_twins"
+    )
+    # Heads 8192 wide hold 134 million weights; narrow ones show the same settings.
+    narrow = {"projector": (16,) * len(head)}
+    if predictor is not None:
+        narrow["predictor"] = (16, 16)
+    model = recipe.build(
+        recipe.image_shape, 10, seed=0, backbone=tiny_encoder(recipe.image_shape), **narrow
+    )
+    rate = model.optimizer._learning_rate
+    assert float(rate(warmup * 10)) == pytest.approx(peak)
+    assert float(rate(epochs * 10)) == pytest.approx(peak * end, abs=1e-6)
+    assert float(model.optimizer.weight_decay) == pytest.approx(decay)
+    for key, value in SETTINGS.get(name, {}).items():
+        assert getattr(model, key) == value, key
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.names() if n.endswith("_digits")])
+def test_a_digits_recipe_builds_whole(name):
+    model = recipes.get(name).build((16, 16, 1), 6, seed=0)
+    assert model.encoder.input_shape == (None, 16, 16, 1)
+
+
+def test_encoders_are_the_papers():
+    for name in TABLE:
+        recipe = recipes.get(name)
+        small = recipe.data == "cifar"
+        assert recipe.backbone == ("resnet18" if small else "resnet50")
+        assert recipe.backbone_options == {"stem": "small" if small else "imagenet"}
+        assert recipe.image_shape == ((32, 32, 3) if small else (224, 224, 3))
+
+
+def test_teacher_momentum_and_optimizer_families():
+    assert recipes.get("byol_cifar").teacher_momentum == 0.99
+    assert recipes.get("byol_imagenet").teacher_momentum == 0.996
+    assert recipes.get("simclr_imagenet").optimizer.options == {"lr_in_momentum": True}
+    bias = recipes.get("barlow_twins_imagenet").optimizer
+    assert bias.options["bias_scale"] * bias.learning_rate == pytest.approx(0.0048)
+    solo = recipes.get("vicreg_cifar").optimizer
+    assert solo.warmup_start == 3e-5
+    assert solo.options == {"trust_coefficient": 0.02, "clip": True, "ratio": "separate"}
+
+
+def test_the_rate_of_simsiams_predictor_stays():
+    encoder = tiny_encoder((32, 32, 3))
+    model = recipes.get("simsiam_cifar").build(
+        (32, 32, 3), 1, seed=0, backbone=encoder, projector=(8, 8, 8), predictor=(4, 8)
+    )
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    optimizer.iterations.assign(recipes.get("simsiam_cifar").epochs)
+    before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    optimizer.apply_gradients([(keras.ops.ones_like(v), v) for v in model.trainable_variables])
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        moved = abs(keras.ops.convert_to_numpy(variable) - old).max()
+        # At the end of the schedule everything but the predictor stands still.
+        assert (
+            moved == pytest.approx(0.5, rel=1e-3) if "predictor" in variable.path else moved < 1e-6
+        )
+
+
+def test_an_image_size_finds_its_recipe():
+    assert recipes.for_images("simclr", (16, 16, 1)).name == "simclr_digits"
+    assert recipes.for_images("Barlow-Twins", (32, 32, 3)).name == "barlow_twins_cifar"
+    assert recipes.for_images("BYOL", (224, 224, 3)).name == "byol_imagenet"
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ValueError, match="simclr_cifar"):
+        recipes.get("simclr_cifr")
+    with pytest.raises(ValueError, match="Did you mean SimCLR"):
+        recipes.for_images("simclrr", (32, 32, 3))
+    with pytest.raises(ValueError, match="Did you mean epochs"):
+        recipes.get("simclr_digits").build((16, 16, 1), 6, epoch=3)
+
+
+def test_the_same_seed_builds_the_same_weights_and_no_two_parts_share_them():
+    first, second, other = (recipes.get("byol_digits").build((16, 16, 1), 6, s) for s in (1, 1, 2))
+    pairs = list(zip(first.trainable_variables, second.trainable_variables, strict=True))
+    assert all((a.numpy() == b.numpy()).all() for a, b in pairs)
+    kernel, different = (m.encoder.trainable_variables[0].numpy() for m in (first, other))
+    assert (kernel != different).any()
