@@ -149,7 +149,10 @@ MAKERS = {
         0.5, lr_in_momentum=True, nesterov=True, exclude=["head"]
     ),
     "sgd": lambda: optimizers.SGD(0.1, weight_decay=1e-3),
-    "adamw": lambda: optimizers.AdamW(0.01, weight_decay=schedules.CosineRamp(0.1, 1.0, 6)),
+    # A large epsilon: else Adam divides rounding errors by themselves.
+    "adamw": lambda: optimizers.AdamW(
+        0.01, epsilon=1e-2, weight_decay=schedules.CosineRamp(0.1, 1.0, 6)
+    ),
 }
 
 

@@ -135,10 +135,12 @@ def test_graph_eager_and_compiled_agree_also_with_a_dynamic_batch():
             lambda x, s: pipeline(x, seed=s), input_signature=signature, jit_compile=compile_all
         )
         np.testing.assert_allclose(call(images, seed), eager, atol=1e-4)
+    # Drawn before: numbers drawn outside of XLA differ.
+    numbers = _numbers(pipeline, images, seed)
     run_eagerly = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
-        plain = array(pipeline._sections[0][2][0](images, *_numbers(pipeline, images, seed)))
+        plain = array(pipeline._sections[0][2][0](images, *numbers))
     finally:
         tf.config.run_functions_eagerly(run_eagerly)
     np.testing.assert_allclose(plain, eager, atol=1e-4)
@@ -304,7 +306,8 @@ def test_preprocess_keeps_the_aspect_ratio():
     wide[:, :, 8:24] = 255
     out = array(views.Pipeline([views.RandomResizedCrop(8)]).preprocess(wide))
     assert out.shape == (1, 8, 8, 1)
-    assert out.min() > 0.9
+    # The white middle fills the crop; only antialiasing touches its edge.
+    assert out.min() > 0.85 and out[:, :, 1:-1].min() > 0.99
 
 
 def test_bad_input_is_named():

@@ -15,11 +15,12 @@ RECIPE = Recipe(
     data="digits",
     backbone="convnet",
     image_shape=(16, 16, 1),
-    epochs=60,
-    batch_size=256,
+    backbone_options={"widths": (16, 32, 128)},
+    epochs=45,
+    batch_size=128,
     optimizer=Optimizer(
-        "adamw", learning_rate=2e-3, reference=None, warmup_epochs=5, weight_decay=1e-4
+        "adamw", learning_rate=2e-3, reference=None, warmup_epochs=4, weight_decay=1e-4
     ),
     projector=(128, 64),
-    model={"temperature": 0.2},
+    model={"temperature": 0.5},
 )

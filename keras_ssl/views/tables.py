@@ -185,7 +185,7 @@ def digits(image_shape) -> Pipeline:
     Returns:
         A `Pipeline` that keeps the images' size.
     """
-    members: list = [Affine(rotation=15.0, scale=(0.8, 1.2), shift=0.125)]
+    members: list = [Affine(rotation=10.0, scale=(0.8, 1.2), shift=0.1)]
     if image_shape[2] in (1, 3):
         members.append(ColorJitter(brightness=0.4, probability=1.0))
     return Pipeline([*members, GaussianNoise((0.0, 0.1)), Normalize(*DIGITS)])
