@@ -53,7 +53,8 @@ def test_byol_teacher_follows_after_the_step():
 @pytest.mark.parametrize("policy", ["own", "average", "copy"])
 def test_teacher_batch_norm_policies(policy):
     model = build(models.BYOL, {**SMALL[models.BYOL], "batch_norm": policy})
-    train(model, 1)
+    # The first step sees equal networks, whose statistics are equal under every policy.
+    train(model, 2)
     norms = [
         (t, s)
         for t, s in zip(model.teacher_encoder.network.weights, model.encoder.weights, strict=True)
@@ -100,7 +101,7 @@ def test_short_last_batch_on_two_replicas():
     model = build(models.SimCLR, SMALL[models.SimCLR], replicas=2)
     history = model.fit(images(21), batch_size=8, epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
-    assert int(model.optimizer.iterations) == 4
+    assert model.optimizer.iterations.numpy() == 4
 
 
 @pytest.mark.parametrize("form", ["dataset", "pairs", "pydataset", "array"])
@@ -188,5 +189,5 @@ def test_exported_encoder_serves_what_predict_gives(tmp_path):
     batch = images(4)
     expected = model.predict(batch, verbose=0)
     model.standalone_encoder().export(str(tmp_path / "served"), verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "served")).serve(tf.constant(batch))
-    np.testing.assert_allclose(served, expected, atol=1e-5)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    np.testing.assert_allclose(served.serve(tf.constant(batch)), expected, atol=1e-5)
