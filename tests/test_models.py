@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_test import build, images, run_model_test, train
+from model_test import build, check_replicas, images, run_model_test, train
 
 from keras_ssl import backbones, models
 from keras_ssl.core import methods
@@ -16,9 +16,16 @@ SMALL = {
     models.SimSiam: {"projector": (16, 16, 16), "predictor": (8, 16)},
     models.BarlowTwins: {"projector": (16, 16, 16)},
     models.VICReg: {"projector": (16, 16, 16)},
+    # 40 is no multiple of the batch: the queue wraps around.
+    models.MoCoV2: {"projector": (16, 8), "queue_size": 40, "momentum": 0.9},
+    models.MoCoV3: {"projector": (16, 8), "predictor": (16, 8), "momentum": 0.9},
+    models.DCL: {"projector": (16, 8)},
+    models.DCLW: {"projector": (16, 8)},
+    models.NNCLR: {"projector": (16, 16, 8), "predictor": (16, 8), "queue_size": 40},
+    models.SupCon: {"projector": (16, 8)},
 }
 # One method per engine, and every method with state of its own.
-FULL = {models.SimCLR, models.BYOL}
+FULL = {models.SimCLR, models.BYOL, models.MoCoV2, models.NNCLR}
 
 
 @pytest.mark.parametrize("cls", list(SMALL), ids=lambda c: c.__name__)
@@ -32,8 +39,14 @@ def test_model_in_full(cls):
     run_model_test(cls, SMALL[cls], full=True)
 
 
+@pytest.mark.slow
+def test_replicas_with_the_views_of_the_paper():
+    check_replicas(models.SimCLR, SMALL[models.SimCLR], own_views=True)
+
+
 def test_every_method_is_tested():
-    assert {c.__name__ for c in SMALL} <= set(methods())
+    package = {n for n, m in methods().items() if m.cls.__module__.startswith("keras_ssl.")}
+    assert {c.__name__ for c in SMALL} == package
 
 
 def test_byol_teacher_follows_after_the_step():

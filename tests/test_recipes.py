@@ -19,8 +19,38 @@ TABLE = {
     "barlow_twins_imagenet": (1000, 2048, 1.6, 10, 1e-3, 1e-6, (8192,) * 3, None),
     "vicreg_cifar": (1000, 256, 0.3, 10, 0.0, 1e-4, (2048,) * 3, None),
     "vicreg_imagenet": (1000, 2048, 1.6, 10, 1e-3, 1e-6, (8192,) * 3, None),
+    "moco_v2_cifar": (1000, 256, 0.3, 10, 0.0, 1e-4, (2048, 256), None),
+    "moco_v2_imagenet": (200, 256, 0.03, 0, 0.0, 1e-4, (2048, 128), None),
+    "moco_v3_cifar": (1000, 256, 0.3, 10, 0.0, 1e-6, (4096, 256), (4096, 256)),
+    "moco_v3_imagenet": (1000, 4096, 4.8, 10, 0.0, 1.5e-6, (4096, 256), (4096, 256)),
+    "dcl_cifar": (100, 256, 1e-3, 0, 1.0, 1e-6, (512, 128), None),
+    "dcl_imagenet": (100, 256, 0.3, 10, 0.0, 1e-6, (2048, 128), None),
+    "dclw_cifar": (100, 256, 1e-3, 0, 1.0, 1e-6, (512, 128), None),
+    "dclw_imagenet": (100, 256, 0.3, 10, 0.0, 1e-6, (2048, 128), None),
+    "nnclr_cifar": (1000, 256, 0.4, 10, 0.0, 1e-5, (2048, 2048, 256), (4096, 256)),
+    "nnclr_imagenet": (1000, 4096, 4.8, 10, 0.0, 1e-6, (2048, 2048, 256), (4096, 256)),
+    "sup_con_cifar": (1000, 1024, 0.5, 10, 1e-3, 1e-4, (2048, 128), None),
+    "sup_con_imagenet": (700, 4096, 4.8, 10, 0.0, 1e-6, (2048, 128), None),
+}
+# Views of another name than the method.
+VIEWS = {
+    "MoCoV2": "moco_v2",
+    "BarlowTwins": "barlow_twins",
+    "MoCoV3": "byol",
+    "NNCLR": "byol",
+    "DCL": "simclr",
+    "DCLW": "simclr",
 }
 SETTINGS = {
+    "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
+    "moco_v2_imagenet": {"queue_size": 65536, "temperature": 0.2, "momentum": 0.999},
+    "moco_v3_cifar": {"temperature": 0.2},
+    "moco_v3_imagenet": {"temperature": 1.0},
+    "dcl_cifar": {"temperature": 0.1},
+    "dclw_cifar": {"temperature": 0.1, "sigma": 0.5},
+    "nnclr_cifar": {"temperature": 0.2, "queue_size": 65536},
+    "nnclr_imagenet": {"temperature": 0.1, "queue_size": 98304},
+    "sup_con_cifar": {"temperature": 0.1, "base_temperature": 0.07},
     "simclr_cifar": {"temperature": 0.5},
     "simclr_imagenet": {"temperature": 0.1},
     "barlow_twins_cifar": {"lambd": 0.005, "scale": 0.1},
@@ -43,9 +73,9 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     recipe = recipes.get(name)
     assert (recipe.epochs, recipe.batch_size) == (epochs, batch)
     assert (recipe.projector, recipe.predictor) == (head, predictor)
-    assert recipe.source and recipe.views == recipes.plain(recipe.method).replace(
-        "barlowtwins", "barlow_twins"
-    )
+    assert recipe.source
+    if recipe.method != "SupCon":  # each of its recipes has those of its source
+        assert recipe.views == VIEWS.get(recipe.method, recipe.method.lower())
     # Heads 8192 wide hold 134 million weights; narrow ones show the same settings.
     narrow = {"projector": (16,) * len(head)}
     if predictor is not None:
@@ -71,13 +101,16 @@ def test_encoders_are_the_papers():
     for name in TABLE:
         recipe = recipes.get(name)
         small = recipe.data == "cifar"
-        assert recipe.backbone == ("resnet18" if small else "resnet50")
+        assert recipe.backbone == ("resnet18" if small and "sup_con" not in name else "resnet50")
         assert recipe.backbone_options == {"stem": "small" if small else "imagenet"}
         assert recipe.image_shape == ((32, 32, 3) if small else (224, 224, 3))
 
 
 def test_teacher_momentum_and_optimizer_families():
     assert recipes.get("byol_cifar").teacher_momentum == 0.99
+    moco = recipes.get("moco_v2_cifar")
+    assert (moco.teacher_momentum, moco.teacher_momentum_end) == (0.99, 0.999)
+    assert recipes.get("moco_v3_imagenet").teacher_momentum == 0.996
     assert recipes.get("byol_imagenet").teacher_momentum == 0.996
     assert recipes.get("simclr_imagenet").optimizer.options == {"lr_in_momentum": True}
     bias = recipes.get("barlow_twins_imagenet").optimizer

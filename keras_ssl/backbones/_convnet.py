@@ -15,6 +15,7 @@ def ConvNet(
     input_shape: tuple[int, int, int] = (32, 32, 3),
     widths: Sequence[int] = (32, 64, 128),
     *,
+    stem_stride: int = 1,
     synchronized: bool = True,
     seed: int | None = None,
     name: str = "convnet",
@@ -24,6 +25,7 @@ def ConvNet(
     Args:
         input_shape: `(height, width, channels)` of one image.
         widths: Channels of the convolutions; between two of them the image is max-pooled by 2.
+        stem_stride: Stride of the first convolution in pixels; 2 makes it four times cheaper.
         synchronized: Whether batch statistics are shared between replicas (TensorFlow).
         seed: Integer that fixes the initial weights; `None` draws them from Keras's global seed.
         name: Name of the model.
@@ -43,11 +45,14 @@ def ConvNet(
     widths = tuple(widths)
     if not widths or any(width < 1 for width in widths):
         raise ValueError(f"widths must be positive channel counts, received {widths!r}.")
-    smallest = 2 ** (len(widths) - 1)
+    if stem_stride < 1:
+        raise ValueError(f"stem_stride must be at least 1, received {stem_stride}.")
+    smallest = stem_stride * 2 ** (len(widths) - 1)
     if min(shape[:2]) < smallest:
         raise ValueError(
-            f"images of {shape[0]}x{shape[1]} cannot be halved {len(widths) - 1} times; give at "
-            f"least {smallest} pixels a side or fewer widths than {widths}."
+            f"images of {shape[0]}x{shape[1]} cannot be halved {len(widths) - 1} times after a "
+            f"stem of stride {stem_stride}; give at least {smallest} pixels a side or fewer widths "
+            f"than {widths}."
         )
     inputs = keras.Input(shape, name="images")
     x = inputs
@@ -57,6 +62,7 @@ def ConvNet(
         x = keras.layers.Conv2D(
             width,
             3,
+            strides=1 if index else stem_stride,
             padding="same",
             use_bias=False,
             kernel_initializer=keras.initializers.HeNormal(layer_seed(seed, index)),

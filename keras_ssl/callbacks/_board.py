@@ -3,7 +3,7 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -57,6 +57,14 @@ class Board:
     def flush(self) -> None:
         """Puts everything written so far on the disk."""
         self._writer.flush()
+
+
+@overload
+def board(log_dir: None) -> None: ...
+
+
+@overload
+def board(log_dir: str | PathLike[str]) -> Board: ...
 
 
 def board(log_dir: str | PathLike[str] | None) -> Board | None:

@@ -125,7 +125,8 @@ class RepresentationMonitor(keras.callbacks.Callback):
         embeddings = {"representation": self.model(images, training=False)}
         if hasattr(self.model, "project"):
             views = getattr(self.model, "views", None)
-            seen = views.preprocess(images) if hasattr(views, "preprocess") else images
+            preprocess = getattr(views, "preprocess", None)
+            seen = images if preprocess is None else preprocess(images)
             embeddings["projection"] = self.model.project(seen, training=False)
         return embeddings
 

@@ -51,9 +51,7 @@ def whole_batches(
         )
     rest = rows % size
     if rest and rows > size and (replicas > 1 or rest < minimum):
-        logger.info(
-            "keras_ssl: the last batch of each epoch (%d of %d rows) is dropped.", rest, size
-        )
+        logger.info(DROPPED, rest, size)
     elif not (rest and replicas > 1):
         _check_share(min(rows, size), replicas)
         return x, y

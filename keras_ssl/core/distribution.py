@@ -118,19 +118,21 @@ def all_reduce_mean(x: Any) -> Any:
     return x if context is None else context.all_reduce("MEAN", x)
 
 
-def assign_all(variables: Sequence, values: Sequence) -> None:
+def assign_all(variables: Sequence, values: Sequence, equal: bool = False) -> None:
     """Assigns values to variables; under several replicas, the mean of their values.
 
     Args:
         variables: Keras variables.
         values: tensors of the same shapes.
+        equal: whether all replicas hold the same values already, which saves the mean.
     """
     context = _replica_context()
     if context is None:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(ops.cast(value, variable.dtype))
         return
-    values = context.all_reduce("MEAN", list(values)) if len(values) else []
+    if len(values) and not equal:
+        values = context.all_reduce("MEAN", list(values))
 
     def update(strategy, targets, new):
         for target, value in zip(targets, new, strict=True):

@@ -44,3 +44,24 @@ class BuiltBeforeFit:
         if optimizer is not None and not optimizer.built:
             with self.distribute_strategy.scope():
                 optimizer.build(self.trainable_variables)
+
+
+class WeightDecayHooks:
+    """Mixin for optimizers: the private hooks of weight decay under names of our own."""
+
+    decay_in_gradient = False
+
+    def is_decayed(self, variable: Any) -> bool:
+        """Whether weight decay applies to a variable; the optimizer's class says."""
+        raise NotImplementedError
+
+    def variable_index(self, variable: Any) -> int:
+        """Position of a variable among those the optimizer was built with."""
+        return self._get_variable_index(variable)
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        return self.is_decayed(variable)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        if not self.decay_in_gradient:
+            super()._apply_weight_decay(variables)

@@ -28,6 +28,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         uses_labels: whether `make_views` gets `(x, y)` (label −1 means unlabelled) instead
             of `x`. Labels never reach an objective otherwise.
         minimum_batch: fewest rows with which the objective means anything.
+        teachers_move: `"after"` the optimizer's step (BYOL, DINO) or `"before"` the forward pass
+            (MoCo).
 
     Constructor arguments must be kept as attributes of the same name: the config that
     `save` stores is read from them.
@@ -42,6 +44,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
     loss_terms: tuple[str, ...] = ()
     uses_labels: bool = False
     minimum_batch: int = 1
+    teachers_move: str = "after"
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -54,11 +57,26 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         self.term_metrics = [keras.metrics.Mean(name=name) for name in self.loss_terms]
         self.regularization_metric = keras.metrics.Mean(name="regularization")
         self._evaluating = False
+        if self.teachers_move == "before":
+            self.followed = self.add_weight(
+                shape=(),
+                initializer=lambda shape, dtype: ops.full(shape, -1, dtype),
+                dtype="int32",
+                trainable=False,
+                name="followed",
+            )
 
     # --- the questions a method answers -------------------------------------------------
 
     def before_step(self) -> None:
-        """What moves before the forward pass (MoCo's key encoder). Default: nothing."""
+        """What moves before the forward pass. Default: teachers that `teachers_move` before."""
+        if self.teachers_move == "before":
+            step = ops.cast(self.optimizer.iterations, "int32")
+            # Once for all micro-batches of a gradient accumulation.
+            new = ops.not_equal(step, self.followed)
+            for teacher, student in self.teachers():
+                teacher.update(student, step, new)
+            distribution.assign_all([self.followed], [step], equal=True)
 
     def make_views(self, batch: Any) -> Any:
         """What the model sees. Runs on the device, without gradient.
@@ -91,8 +109,9 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
 
     def after_update(self) -> None:
         """What moves without gradient after the optimizer. Default: every teacher follows."""
-        for teacher, student in self.teachers():
-            teacher.update(student, self.step_index, self.stepped)
+        if self.teachers_move == "after":
+            for teacher, student in self.teachers():
+                teacher.update(student, self.step_index, self.stepped)
 
     # --- state of the running step ------------------------------------------------------
 
@@ -219,6 +238,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         replicas = self._prepare()
         whole = batches.whole_batches
         x, y = whole(x, y, batch_size, replicas, self.minimum_batch, kwargs.get("shuffle", True))
+        if hasattr(x, "element_spec"):
+            kwargs["shuffle"] = False  # Keras warns that a data set keeps its own order.
         if kwargs.get("validation_data") is not None:
             val_x, val_y, weight = keras.utils.unpack_x_y_sample_weight(kwargs["validation_data"])
             size = kwargs.get("validation_batch_size") or batch_size

@@ -180,17 +180,15 @@ def _fill(cache: Path, files: list[Path], names: list[str], size: int, channels:
                 rows += 1
             progress.update(index + 1)
         if failed:
-            final = (
-                np.lib.format.open_memmap(
+            if rows:
+                final = np.lib.format.open_memmap(
                     scratch / "images.npy", "w+", np.uint8, (rows, *shape[1:])
                 )
-                if rows
-                else None
-            )
-            for start in range(0, rows, 1024):
-                stop = min(start + 1024, rows)
-                final[start:stop] = decoded[start:stop]
-            del final, decoded
+                for start in range(0, rows, 1024):
+                    stop = min(start + 1024, rows)
+                    final[start:stop] = decoded[start:stop]
+                del final
+            del decoded
             (scratch / "all.npy").unlink()
         else:
             decoded.flush()

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feeding: tf.data batches whose order is a function of (seed, epoch) alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keras_ssl.data._source import Source, as_labels, permutation
+
+# tf.data counts in int64.
+FOREVER = 2**62
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -79,6 +82,7 @@ class EpochData:
         self.seed = int(seed)
         self.shuffle = shuffle
         self.labels = labels
+        self._last_order = -1, np.empty(0, np.int64)
         self._check = check_finite and self.source.images.dtype.kind == "f"
         full, rest = divmod(rows, self.batch_size)
         self.steps_per_epoch: int = full + (1 if rest and not drop_remainder else 0)
@@ -109,21 +113,27 @@ class EpochData:
             tf.data.Dataset of (b, ...) or ((b, ...), (b,) int64) batches.
         """
         self._check_start(start_epoch, start_batch)
-        position = [start_epoch, start_batch]
+        import tensorflow as tf
 
-        def batches() -> Iterator[tuple[int, int]]:
-            epoch, first = position
-            for batch in range(first, self.steps_per_epoch):
-                yield epoch, batch
+        steps = self.steps_per_epoch
+        position = [start_epoch * steps + start_batch]
 
-        def handed_out(epoch: np.ndarray, batch: np.ndarray) -> np.ndarray:
-            if batch == self.steps_per_epoch - 1:
-                position[:] = [int(epoch) + 1, 0]
-            return batch
+        def first_step() -> np.int64:
+            return np.int64(position[0])
 
+        def epoch_of(_: Any) -> Any:
+            first = tf.numpy_function(first_step, [], tf.int64)
+            first.set_shape(())
+            return tf.data.Dataset.range(first, (first // steps + 1) * steps)
+
+        def handed_out(step: np.ndarray) -> np.ndarray:
+            if (step + 1) % steps == 0:
+                position[0] = int(step) + 1
+            return step
+
+        numbers = tf.data.Dataset.range(1).flat_map(epoch_of)
         # The first iteration of a resumed epoch is shorter, so no one cardinality would be true.
-        steps = None if start_batch else self.steps_per_epoch
-        return self._build(batches, start_epoch, steps, handed_out)
+        return self._build(numbers, start_epoch, None if start_batch else steps, handed_out)
 
     def stream(
         self, start_epoch: int = 0, start_batch: int = 0, *, epochs: int | None = None
@@ -142,20 +152,19 @@ class EpochData:
         """
         self._check_start(start_epoch, start_batch)
 
-        def batches() -> Iterator[tuple[int, int]]:
-            epoch, first = start_epoch, start_batch
-            while epochs is None or epoch < start_epoch + epochs:
-                for batch in range(first, self.steps_per_epoch):
-                    yield epoch, batch
-                epoch, first = epoch + 1, 0
+        import tensorflow as tf
 
-        steps = -1 if epochs is None else epochs * self.steps_per_epoch - start_batch
-        return self._build(batches, start_epoch, steps, None)
+        first = start_epoch * self.steps_per_epoch + start_batch
+        last = FOREVER if epochs is None else (start_epoch + epochs) * self.steps_per_epoch
+        steps = tf.data.INFINITE_CARDINALITY if epochs is None else last - first
+        return self._build(tf.data.Dataset.range(first, last), start_epoch, steps, None)
 
     def _order(self, epoch: int) -> np.ndarray:
-        if self.shuffle:
-            return epoch_order(len(self.source), self.seed, epoch)
-        return np.arange(len(self.source))
+        if not self.shuffle:
+            return np.arange(len(self.source))
+        if self._last_order[0] != epoch:
+            self._last_order = epoch, epoch_order(len(self.source), self.seed, epoch)
+        return self._last_order[1]
 
     def _check_start(self, epoch: int, batch: int) -> None:
         if epoch < 0 or not 0 <= batch < self.steps_per_epoch:
@@ -166,45 +175,37 @@ class EpochData:
 
     def _build(
         self,
-        batches: Callable[[], Iterator[tuple[int, int]]],
+        numbers: Any,
         checked_epoch: int,
-        steps: int | None,
-        handed_out: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+        cardinality: int | None,
+        handed_out: Callable[[np.ndarray], np.ndarray] | None,
     ) -> Any:
         import tensorflow as tf
 
-        images, labels = self.source.images, self.source.labels
-
-        def gather() -> Iterator[tuple]:
-            order, at = np.empty(0, np.int64), -1
-            for epoch, batch in batches():
-                if at != epoch:
-                    order, at = self._order(epoch), epoch
-                rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                x = images[rows]
-                if self._check and epoch == checked_epoch:
-                    self._require_finite(x, rows)
-                if labels is not None and self.labels:
-                    yield epoch, batch, x, labels[rows]
-                else:
-                    yield epoch, batch, x
-
-        signature = [tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64)]
-        signature.append(tf.TensorSpec((None, *images.shape[1:]), images.dtype))
+        shapes, types = [self.source.images.shape[1:]], [self.source.images.dtype]
         if self.labels:
-            signature.append(tf.TensorSpec((None,), tf.int64))
-        dataset = tf.data.Dataset.from_generator(gather, output_signature=tuple(signature))
-        dataset = dataset.prefetch(tf.data.AUTOTUNE)
+            shapes, types = [*shapes, ()], [*types, np.dtype("int64")]
 
-        def deliver(epoch: Any, batch: Any, x: Any, *y: Any) -> Any:
+        def load(step: Any) -> tuple:
+            # A generator would be simpler, but TensorFlow's has malloc give every freed buffer
+            # back to the system at once, and the page faults cost a third of a small step.
+            batch = tf.numpy_function(
+                lambda number: self._load(int(number), checked_epoch),
+                [step],
+                [tf.as_dtype(kind) for kind in types],
+            )
+            for tensor, shape in zip(batch, shapes, strict=True):
+                tensor.set_shape((None, *shape))
+            return step, *batch
+
+        def deliver(step: Any, x: Any, *y: Any) -> Any:
             if handed_out is not None:
-                tf.numpy_function(handed_out, [epoch, batch], tf.int64)
+                tf.numpy_function(handed_out, [step], tf.int64)
             return (x, *y) if y else x
 
-        # This map comes after the prefetch and is sequential: it runs when the consumer asks.
-        dataset = dataset.map(deliver)
-        if steps is not None:
-            cardinality = tf.data.INFINITE_CARDINALITY if steps < 0 else steps
+        # The second map comes after the prefetch and is sequential: it runs when the consumer asks.
+        dataset = numbers.map(load).prefetch(tf.data.AUTOTUNE).map(deliver)
+        if cardinality is not None:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
         options = tf.data.Options()
         # Every worker holds all rows: splitting the batches is right, splitting files is not.
@@ -212,6 +213,15 @@ class EpochData:
         options.experimental_distribute.auto_shard_policy = policy
         options.deterministic = True
         return dataset.with_options(options)
+
+    def _load(self, step: int, checked_epoch: int) -> list[np.ndarray]:
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        rows = self.rows(epoch, batch)
+        images = self.source.images[rows]
+        if self._check and epoch == checked_epoch:
+            self._require_finite(images, rows)
+        labels = self.source.labels
+        return [images, labels[rows]] if self.labels and labels is not None else [images]
 
     def _require_finite(self, x: np.ndarray, rows: np.ndarray) -> None:
         bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -63,15 +63,7 @@ def synchronize_batch_norm(model: keras.Model) -> keras.Model:
         >>> unsynchronized_batch_norms(synchronize_batch_norm(model))
         []
     """
-    if not model.built:
-        raise ValueError(
-            f"synchronize_batch_norm needs a built model to copy the weights of; {model.name!r} is "
-            "not built. Call it once on a batch first."
-        )
-    copy = _clone(model)
-    copy.set_weights(model.get_weights())
-    for source, target in zip(model.variables, copy.variables, strict=True):
-        target.trainable = source.trainable
+    copy = rebuild(model, "synchronize_batch_norm")
     if keras.backend.backend() == "tensorflow":
         for _, layer in _walk(copy):
             # Layers of this package that own batch norms rebuild them from this same attribute,
@@ -98,9 +90,38 @@ def unsynchronized_batch_norms(model: keras.Model) -> list[str]:
     ]
 
 
-def _clone(model: keras.Model) -> keras.Model:
+def rebuild(model: keras.Model, caller: str, convert: Callable | None = None) -> keras.Model:
+    """Copies a model with its weights, its layers as they are or converted one by one.
+
+    Args:
+        model: a built Keras model.
+        caller: name of the public function, for messages.
+        convert: from a layer to the layer in its place, with the same weights.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ValueError: if the model is not built or cannot be rebuilt from its configuration.
+    """
+    if not model.built:
+        raise ValueError(
+            f"{caller} needs a built model to copy the weights of; {model.name!r} is not built. "
+            "Call it once on a batch first."
+        )
+    copy = _clone(model, convert)
+    copy.set_weights(model.get_weights())
+    for source, target in zip(model.variables, copy.variables, strict=True):
+        target.trainable = source.trainable
+    return copy
+
+
+def _clone(model: keras.Model, convert: Callable | None) -> keras.Model:
     try:
-        copy = keras.models.clone_model(model)
+        if convert is None:
+            copy = keras.models.clone_model(model)
+        else:
+            copy = keras.models.clone_model(model, clone_function=convert, recursive=True)
         if not copy.built:
             config = model.get_build_config()
             copy.build_from_config(config if config else {})

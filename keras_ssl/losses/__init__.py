@@ -10,7 +10,10 @@ and its gradients, summed over the replicas and divided by their number, are the
 from keras_ssl.losses._math import normalize
 from keras_ssl.losses.barlow_twins import barlow_twins, cross_correlation
 from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
+from keras_ssl.losses.dcl import dcl, dclw
+from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
 from keras_ssl.losses.nt_xent import nt_xent
+from keras_ssl.losses.sup_con import sup_con
 from keras_ssl.losses.vicreg import (
     vicreg,
     vicreg_covariance,
@@ -22,10 +25,16 @@ __all__ = [
     "barlow_twins",
     "byol",
     "cross_correlation",
+    "dcl",
+    "dclw",
+    "info_nce",
+    "moco_v3",
     "negative_cosine",
+    "nnclr",
     "normalize",
     "nt_xent",
     "simsiam",
+    "sup_con",
     "vicreg",
     "vicreg_covariance",
     "vicreg_invariance",

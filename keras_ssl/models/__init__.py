@@ -3,11 +3,30 @@
 
 from keras_ssl.models.joint_embedding import (
     BYOL,
+    DCL,
+    DCLW,
+    NNCLR,
     BarlowTwins,
     JointEmbedding,
+    MoCoV2,
+    MoCoV3,
     SimCLR,
     SimSiam,
+    SupCon,
     VICReg,
 )
 
-__all__ = ["BYOL", "BarlowTwins", "JointEmbedding", "SimCLR", "SimSiam", "VICReg"]
+__all__ = [
+    "BYOL",
+    "BarlowTwins",
+    "DCL",
+    "DCLW",
+    "JointEmbedding",
+    "MoCoV2",
+    "MoCoV3",
+    "NNCLR",
+    "SimCLR",
+    "SimSiam",
+    "SupCon",
+    "VICReg",
+]

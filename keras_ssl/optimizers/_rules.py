@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from keras_ssl.core.keras_private import WeightDecayHooks
+
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -52,7 +54,7 @@ def pattern_list(name: str, patterns: Any) -> list[str]:
     return patterns
 
 
-class DecayRules:
+class DecayRules(WeightDecayHooks):
     """Mixin: `weight_decay` a number or a schedule, exclusions by rank and name, all in the config.
 
     The exclusions of Keras's own `exclude_from_weight_decay` are kept outside of the config and
@@ -96,8 +98,9 @@ class DecayRules:
             not matches(variable, self.exclude, self.exclude_rank) for variable in variables
         ]
 
-    def _use_weight_decay(self, variable):
-        return self._decayed[self._get_variable_index(variable)]
+    def is_decayed(self, variable: Any) -> bool:
+        """Whether weight decay applies to a variable."""
+        return self._decayed[self.variable_index(variable)]
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -54,6 +54,9 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
     >>> optimizer = LARS(0.2, weight_decay=1e-6, bias_scale=0.024)
     """
 
+    # Keras's own decay is decoupled from the gradient.
+    decay_in_gradient = True
+
     def __init__(
         self,
         learning_rate: float | Schedule = 0.2,
@@ -122,9 +125,6 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
                 return factor
         return self.bias_scale if len(variable.shape) <= 1 else 1.0
 
-    def _apply_weight_decay(self, variables):
-        """Nothing: the decay is part of the gradient (Keras's own is decoupled)."""
-
     def update_step(self, gradient, variable, learning_rate):
         """Updates one variable.
 
@@ -133,7 +133,7 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
             variable: the variable.
             learning_rate: scalar.
         """
-        index = self._get_variable_index(variable)
+        index = self.variable_index(variable)
         buffer = self.momentums[index]
         weight = ops.cast(variable, "float32")
         # Sparse gradients of embeddings are made dense: the norm and the decay need every row.

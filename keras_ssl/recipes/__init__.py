@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
 # Importing the models fills the registry that recipes look methods up in.
 from keras_ssl import models as _models  # noqa: F401
@@ -12,14 +13,13 @@ from keras_ssl.recipes._recipe import Optimizer, Recipe
 
 __all__ = ["Optimizer", "Recipe", "for_images", "get", "names"]
 
-_METHODS = ("barlow_twins", "byol", "simclr", "simsiam", "vicreg")
-_DATA = ("cifar", "digits", "imagenet")
 DIGITS_SIDE, CIFAR_SIDE = 24, 96
 
 
 def names() -> list[str]:
     """The names of all recipes, `method_data`."""
-    return [f"{method}_{data}" for method in _METHODS for data in _DATA]
+    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in files if not name.startswith("_"))
 
 
 def get(name: str) -> Recipe:
@@ -50,7 +50,8 @@ def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
     Args:
         method: name of a model class, such as `"SimCLR"`.
         image_shape: `(height, width, channels)`; below 24 pixels a side or with one channel up
-            to 96 the recipe for digits, up to 96 that for CIFAR, above that for ImageNet.
+            to 96 the recipe for digits where there is one, else up to 96 that for CIFAR, above
+            that for ImageNet.
 
     Returns:
         The recipe.
@@ -64,13 +65,17 @@ def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
         data = "imagenet"
     else:
         data = "digits" if side < DIGITS_SIDE or image_shape[-1] == 1 else "cifar"
-    for key in _METHODS:
-        if plain(key) == plain(cls.__name__):
-            return get(f"{key}_{data}")
+    found = {name.rpartition("_")[2]: name for name in names() if _of(name, cls.__name__)}
+    if found:
+        return get(found.get(data) or found["cifar"])
     raise ValueError(
         f"{cls.__name__} has no recipe. Use its class with a backbone, views and an optimizer, or "
         f"one of the recipes {', '.join(names())}."
     )
+
+
+def _of(recipe: str, method: str) -> bool:
+    return plain(recipe.rpartition("_")[0]) == plain(method)
 
 
 def plain(name: str) -> str:

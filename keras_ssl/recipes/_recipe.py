@@ -12,7 +12,6 @@ import keras
 from keras_ssl import backbones, layers, optimizers, schedules
 from keras_ssl.core import registry
 from keras_ssl.layers._mlp import layer_seed
-from keras_ssl.optimizers import PartlyConstantSGD
 
 ENCODER_SEED, PROJECTOR_SEED, PREDICTOR_SEED = 101, 102, 103
 # A run shortened by the user keeps the shape of its schedule.
@@ -67,7 +66,7 @@ class Optimizer:
         classes = {"lars": optimizers.LARS, "sgd": optimizers.SGD, "adamw": optimizers.AdamW}
         options = dict(self.options)
         if self.constant is not None:
-            classes["sgd"] = PartlyConstantSGD
+            classes["sgd"] = optimizers.PartlyConstantSGD
             options |= {"constant": self.constant, "constant_rate": base}
         return classes[self.kind](schedule, weight_decay=self.weight_decay, **options)
 
@@ -96,7 +95,8 @@ class Recipe:
         projector: arguments of `keras_ssl.layers.MLP`, or a tuple of widths for the method's own
             kind of head.
         predictor: the same for the predictor, where the method has one.
-        teacher_momentum: momentum at step 0, ramped to 1 by half a cosine over the run.
+        teacher_momentum: momentum at step 0, ramped by half a cosine over the run.
+        teacher_momentum_end: where that ramp ends.
         backbone_options: arguments of the encoder's builder.
         model: further arguments of the model class.
     """
@@ -114,6 +114,7 @@ class Recipe:
     projector: Mapping[str, Any] | tuple[int, ...]
     predictor: Mapping[str, Any] | tuple[int, ...] | None = None
     teacher_momentum: float | None = None
+    teacher_momentum_end: float = 1.0
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -167,7 +168,9 @@ class Recipe:
             arguments["predictor"] = _head(self.predictor, seed, PREDICTOR_SEED, "predictor")
         if self.teacher_momentum is not None:
             arguments["momentum"] = schedules.CosineMomentum(
-                self.teacher_momentum, total_steps=self.epochs * steps_per_epoch
+                self.teacher_momentum,
+                total_steps=self.epochs * steps_per_epoch,
+                end=self.teacher_momentum_end,
             )
         model = registry.find(self.method)(encoder, views=self.views, seed=seed, **arguments)
         model.compile(self.optimizer.build(self.epochs, steps_per_epoch, self.batch_size))

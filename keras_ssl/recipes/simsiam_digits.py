@@ -15,6 +15,7 @@ RECIPE = Recipe(
     data="digits",
     backbone="convnet",
     image_shape=(16, 16, 1),
+    backbone_options={"stem_stride": 2},
     epochs=60,
     batch_size=256,
     optimizer=Optimizer(

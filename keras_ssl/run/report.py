@@ -242,7 +242,7 @@ def save_embedding(path: pathlib.Path, features: np.ndarray, labels: np.ndarray 
             cmap="tab10" * (len(classes) <= 10) or "turbo",
         )
         if len(classes) <= 20:
-            handles = colours.legend_elements(num=None)[0]
+            handles = colours.legend_elements(num=None)[0]  # pyright: ignore[reportArgumentType]
             axes.legend(handles, [str(c) for c in classes], title="label", fontsize="small")
     axes.set(title=f"Representations of the test part ({name})", xticks=[], yticks=[])
     figure.savefig(path, dpi=120)

@@ -49,6 +49,18 @@ def check_images(images):
         )
 
 
+def _resize_and_crop(images, size):
+    """Brings images to a size: the shorter side fits, the middle of the longer one stays."""
+    height, width = images.shape[1:3]
+    scale = max(size[0] / height, size[1] / width)
+    inner = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    images = ops.image.resize(
+        images, inner, interpolation="bilinear", antialias=True, data_format="channels_last"
+    )
+    top, left = (inner[0] - size[0]) // 2, (inner[1] - size[1]) // 2
+    return images[:, top : top + size[0], left : left + size[1]]
+
+
 @register
 class Preprocess(keras.layers.Layer):
     """The deterministic part of a pipeline: scale to 0..1, resize, centre-crop, normalise.
@@ -70,23 +82,10 @@ class Preprocess(keras.layers.Layer):
         check_images(images)
         images = to_unit(images)
         if self.size is not None and tuple(images.shape[1:3]) != self.size:
-            images = self._resize(images)
+            images = _resize_and_crop(images, self.size)
         if self.mean is not None:
             images = Normalize(self.mean, self.std).apply(images, {})
         return images
-
-    def _resize(self, images):
-        height, width = images.shape[1:3]
-        scale = max(self.size[0] / height, self.size[1] / width)
-        inner = (
-            max(self.size[0], round(height * scale)),
-            max(self.size[1], round(width * scale)),
-        )
-        images = ops.image.resize(
-            images, inner, interpolation="bilinear", antialias=True, data_format="channels_last"
-        )
-        top, left = (inner[0] - self.size[0]) // 2, (inner[1] - self.size[1]) // 2
-        return images[:, top : top + self.size[0], left : left + self.size[1]]
 
     def compute_output_shape(self, input_shape):
         """The shape of the result."""
@@ -146,7 +145,7 @@ class Pipeline(keras.layers.Layer):
         stats = (self.normalize.mean, self.normalize.std) if self.normalize else (None, None)
         self._preprocess = Preprocess(self.size, *stats)
         self._sections = [
-            (foreign, members, None if foreign else self._functions(members))
+            (foreign, members, (None, None) if foreign else self._functions(members))
             for foreign, members in _sections(transforms)
         ]
         self.built = True
@@ -168,15 +167,14 @@ class Pipeline(keras.layers.Layer):
         """
         check_images(images)
         seed = as_seed(seed, self.seed_generator)
-        for index, (foreign, members, functions) in enumerate(self._sections):
+        for index, (_, members, (whole, stages)) in enumerate(self._sections):
             section_seed = distribution.fold_in(seed, index)
-            if foreign:
+            if whole is None:  # a foreign layer
                 images = to_unit(images)
                 drawn = members[0].draw(section_seed, ops.shape(images)[0], images.shape[1:])
                 images = members[0].apply(images, drawn, self.exact)
             else:
                 numbers = self._numbers(members, section_seed, images)
-                whole, stages = functions
                 shapes = _shapes(members, tuple(images.shape[1:]))
                 if stages is None or not _banded.is_large(shapes):
                     images = whole(images, *numbers)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ssl import evaluation, losses, metrics, optimizers, schedules
+from keras_ssl import evaluation, layers, losses, metrics, optimizers, schedules
 
 
 def _numbered(arrays: dict, prefix: str) -> list[str]:
@@ -273,15 +273,108 @@ def _eval_knn(arrays: dict, meta: dict) -> dict:
     return result
 
 
+def _dcl(arrays: dict, meta: dict) -> dict:
+    names = _numbered(arrays, "in_z")
+
+    def output(options):
+        shared = {"temperature": meta["temperature"], "symmetric": options["symmetric"]}
+        if not options["weighted"]:
+            return lambda x: losses.dcl([x[name] for name in names], **shared)
+        detach = options["detach_weight"]
+        return lambda x: losses.dclw(
+            [x[name] for name in names], sigma=meta["sigma"], detach_weight=detach, **shared
+        )
+
+    return _run(arrays, meta, {k: output(v) for k, v in meta["options"].items()})
+
+
+def _sup_con(arrays: dict, meta: dict) -> dict:
+    views = range(arrays["in_features"].shape[1])
+
+    def output(options):
+        inside = options["positives"] == "log of the sum"
+        return lambda x: losses.sup_con(
+            [x["in_features"][:, view] for view in views],
+            arrays["in_labels"] if options["labels"] else None,
+            temperature=meta["temperature"],
+            base_temperature=options["base_temperature"],
+            positives="inside" if inside else "outside",
+        )
+
+    return _run(arrays, meta, {k: output(v) for k, v in meta["options"].items()})
+
+
+def _moco_v2(arrays: dict, meta: dict) -> dict:
+    def loss(x):
+        keys = tf.stop_gradient(x["in_k"])
+        return losses.info_nce(
+            x["in_q"], keys, queue=x["in_queue"], temperature=meta["temperature"]
+        )
+
+    names = ("in_q", "in_k", "in_queue")
+    meta = {**meta, "grad_of": {"grad_q": {"of": "out_loss"}}}
+    result = _run({name: arrays[name] for name in names}, meta, {"out_loss": loss})
+    queue = layers.Queue(*arrays["in_queue"].shape)
+    queue.vectors.assign(arrays["in_queue"])
+    vectors, pointers = [], []
+    for batch in arrays["in_enqueue_batches"]:
+        queue.enqueue(tf.constant(batch, "float32"))
+        vectors.append(np.asarray(queue.vectors))
+        pointers.append(int(queue.pointer))
+    return result | {
+        "out_queue_after_each": np.stack(vectors),
+        "out_ptr_after_each": np.asarray(pointers),
+    }
+
+
+def _moco_v3(arrays: dict, meta: dict) -> dict:
+    queries, keys = _numbered(arrays, "in_q"), _numbered(arrays, "in_k")
+
+    def loss(x):
+        return losses.moco_v3(
+            [x[name] for name in queries],
+            [x[name] for name in keys],
+            temperature=meta["temperature"],
+        )
+
+    gradients = {f"grad_{name.removeprefix('in_')}": {"of": "out_loss"} for name in queries}
+    return _run(arrays, {**meta, "grad_of": gradients}, {"out_loss": loss})
+
+
+def _nnclr(arrays: dict, meta: dict) -> dict:
+    projections, predictions = _numbered(arrays, "in_z"), _numbered(arrays, "in_p")
+    support = layers.Queue(*arrays["in_queue"].shape)
+    support.vectors.assign(arrays["in_queue"])
+
+    def output(options):
+        return lambda x: losses.nnclr(
+            [support(x[name]) for name in projections],
+            [x[name] for name in predictions],
+            temperature=meta["temperature"],
+            negatives=options["negatives"],
+        )
+
+    result = _run(arrays, meta, {k: output(v) for k, v in meta["options"].items()})
+    for name in projections:
+        index = np.asarray(support.nearest(arrays[name])).astype("int64")
+        result["out_nn_index" + name.removeprefix("in_z")] = index
+    return result
+
+
 CASES: dict[str, Callable[[dict, dict], dict]] = {
     "barlow_twins": _barlow_twins,
     "byol_simsiam": _byol_simsiam,
+    "dcl": _dcl,
     "eval_align_uniform": _eval_align_uniform,
     "eval_knn": _eval_knn,
     "eval_rankme": _eval_rankme,
     "lars": _lars,
     "lars_steps": _lars_steps,
+    "moco_v2": _moco_v2,
+    "moco_v3": _moco_v3,
+    "nnclr": _nnclr,
     "schedules": _schedules,
     "simclr_nt_xent": _simclr_nt_xent,
+    "supcon": _sup_con,
     "vicreg": _vicreg,
 }

@@ -3,9 +3,27 @@
 
 from keras_ssl.models.joint_embedding.barlow_twins import BarlowTwins
 from keras_ssl.models.joint_embedding.byol import BYOL
+from keras_ssl.models.joint_embedding.dcl import DCL, DCLW
 from keras_ssl.models.joint_embedding.engine import JointEmbedding
+from keras_ssl.models.joint_embedding.moco_v2 import MoCoV2
+from keras_ssl.models.joint_embedding.moco_v3 import MoCoV3
+from keras_ssl.models.joint_embedding.nnclr import NNCLR
 from keras_ssl.models.joint_embedding.simclr import SimCLR
 from keras_ssl.models.joint_embedding.simsiam import SimSiam
+from keras_ssl.models.joint_embedding.sup_con import SupCon
 from keras_ssl.models.joint_embedding.vicreg import VICReg
 
-__all__ = ["BYOL", "BarlowTwins", "JointEmbedding", "SimCLR", "SimSiam", "VICReg"]
+__all__ = [
+    "BYOL",
+    "BarlowTwins",
+    "DCL",
+    "DCLW",
+    "JointEmbedding",
+    "MoCoV2",
+    "MoCoV3",
+    "NNCLR",
+    "SimCLR",
+    "SimSiam",
+    "SupCon",
+    "VICReg",
+]

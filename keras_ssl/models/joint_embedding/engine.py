@@ -47,6 +47,7 @@ class JointEmbedding(SSLModel):
         self.views = views_module.get(views, image_shape=shape)
         self.view_generator = keras.random.SeedGenerator(self.seed)
         self.projector = self.build_head(projector, self.width, position=1)
+        self.built = True
 
     @property
     def width(self) -> int:

@@ -29,6 +29,8 @@ class SimCLR(JointEmbedding):
             Linear without bias and batch norm; the last batch norm without offset), or a layer.
         temperature: divisor of the cosine similarities; 0.1 for ImageNet, 0.5 for CIFAR.
         views: view recipe, a name or a layer; any number of views from two.
+        decoupled: `"dcl"` or `"dclw"`: the positive stands outside of the denominator (Yeh et
+            al., 2021; the class `DCL` has that paper's settings); None for NT-Xent.
         positives: with more than two views, `"outside"` or `"inside"` (see `nt_xent`).
         **kwargs: `seed`, `name`, `dtype`.
 
@@ -53,11 +55,15 @@ class SimCLR(JointEmbedding):
         temperature: float = 0.1,
         views: str | keras.Layer = "simclr",
         positives: str = "outside",
+        decoupled: str | None = None,
         **kwargs: Any,
     ):
+        if decoupled not in (None, "dcl", "dclw"):
+            raise ValueError(f'decoupled is None, "dcl" or "dclw"; received {decoupled!r}.')
         super().__init__(encoder, projector, views, **kwargs)
         self.temperature = temperature
         self.positives = positives
+        self.decoupled = decoupled
 
     def build_head(self, head, width, position, **options):
         """A head with the paper's biases and batch norms."""
@@ -67,5 +73,8 @@ class SimCLR(JointEmbedding):
     def compute_losses(self, views: list, training: bool) -> dict[str, Any]:
         """NT-Xent over the projections of all views."""
         projections = [self.project(view, training) for view in views]
+        if self.decoupled is not None:
+            decoupled = losses.dcl if self.decoupled == "dcl" else losses.dclw
+            return {"nt_xent": decoupled(projections, temperature=self.temperature)}
         loss = losses.nt_xent(projections, temperature=self.temperature, positives=self.positives)
         return {"nt_xent": loss}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SupCon: the contrastive loss whose positives share a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_ssl.core import distribution
+from keras_ssl.losses._math import check_batch, check_positive, check_views, normalize
+
+
+@distribution.kind("gathered")
+def sup_con(
+    projections: Sequence,
+    labels: Any = None,
+    *,
+    temperature: float = 0.07,
+    base_temperature: float | None = 0.07,
+    positives: str = "outside",
+) -> Any:
+    """Supervised contrastive loss over all views of the global batch.
+
+    Each of the V·B rows is an anchor; its positives are the other views of its image and all
+    views of images of its class: `-(t / t_base) / |P(i)| · sum_p log(exp(z_i·z_p / t) /
+    sum_{a != i} exp(z_i·z_a / t))`. Rows of label -1 have the other views of their own image only.
+    Without labels and with `base_temperature=None` it is `nt_xent`.
+
+    Supervised Contrastive Learning, Khosla et al. 2020, equation 2 (L_out).
+
+    Args:
+        projections: list of V >= 1 tensors `(B, D)`, not normalised, any float dtype. With one
+            view, anchors whose class is alone in the batch contribute 0.
+        labels: `(B,)` class indices below 2**24, -1 for unlabelled; None for no labels.
+        temperature: divisor of the cosine similarities.
+        base_temperature: scale of the loss is `temperature / base_temperature`, as in the
+            authors' code; None for no scale, as in the paper.
+        positives: `"outside"` averages the log-probabilities (L_out); `"inside"` takes the
+            logarithm of the SUM of the positives' probabilities.
+
+    Returns:
+        float32 scalar, the mean over the anchors.
+
+    Raises:
+        ValueError: for different shapes, labels of another length, a batch of one row, or an
+            unknown `positives`.
+
+    Example:
+
+    >>> z = np.random.normal(size=(2, 8, 16))
+    >>> loss = sup_con([z[0], z[1]], labels=[0, 0, 1, 1, 2, 2, -1, -1])
+    """
+    if positives not in ("outside", "inside"):
+        raise ValueError(f'positives is "outside" or "inside"; received {positives!r}.')
+    check_positive("sup_con", "temperature", temperature)
+    views = [normalize(view) for view in check_views("sup_con", projections, least=1)]
+    check_batch("sup_con", views[0], "whose other images are compared with")
+    views_count, local = len(views), ops.shape(views[0])[0]
+    gathered, classes = _everyone(views, _as_labels(labels, views[0]))
+    images = ops.arange(local, dtype="int32") + distribution.replica_id() * local
+    same_image = ops.expand_dims(images, 1) == ops.arange(ops.shape(classes)[0], dtype="int32")
+    mine = ops.expand_dims(ops.take(classes, images), 1)
+    related = ops.logical_or(same_image, ops.logical_and(mine == classes, mine >= 0))
+
+    anchors = ops.concatenate(views, axis=0)
+    logits = ops.matmul(anchors, ops.transpose(ops.concatenate(gathered, axis=0))) / temperature
+    same_row = _blocks(same_image, views_count)
+    is_positive = ops.logical_and(
+        ops.tile(related, (views_count, views_count)), ops.logical_not(same_row)
+    )
+    # -inf only ever enters logsumexp, whose gradient there is an exact zero.
+    every_other = ops.logsumexp(ops.where(same_row, -float("inf"), logits), axis=1)
+    count = ops.sum(ops.cast(is_positive, "float32"), axis=1)
+    if positives == "inside":
+        # Anchors without positives keep a finite number here and are dropped below.
+        kept = ops.where(ops.expand_dims(count > 0, 1), is_positive, ops.logical_not(same_row))
+        attraction = ops.logsumexp(ops.where(kept, logits, -float("inf")), axis=1)
+    else:
+        total = ops.sum(ops.where(is_positive, logits, 0.0), axis=1)
+        attraction = total / ops.maximum(count, 1.0)
+    loss = ops.mean(ops.where(count > 0, every_other - attraction, 0.0))
+    return loss if base_temperature is None else loss * (temperature / base_temperature)
+
+
+def _as_labels(labels: Any, view: Any) -> Any:
+    """Labels as float32 `(B,)`: they travel in one collective with the projections."""
+    if labels is None:
+        return ops.full_like(view[:, 0], -1.0)
+    labels = ops.cast(ops.convert_to_tensor(labels), "float32")
+    rows = view.shape[0]
+    if len(labels.shape) != 1 or (None not in (rows, labels.shape[0]) and labels.shape[0] != rows):
+        raise ValueError(
+            f"sup_con expects one label per image, shape ({rows},); received {tuple(labels.shape)}."
+        )
+    return labels
+
+
+def _everyone(views: list, labels: Any) -> tuple[list, Any]:
+    """The views and labels of all replicas."""
+    width = views[0].shape[1]
+    packed = ops.concatenate([*views, ops.expand_dims(labels, 1)], axis=1)
+    packed = distribution.all_gather(packed)
+    parts = [packed[:, index * width : (index + 1) * width] for index in range(len(views))]
+    return parts, packed[:, -1]
+
+
+def _blocks(same: Any, count: int) -> Any:
+    """`same` on the diagonal of a count x count block matrix, False elsewhere."""
+    blank = ops.zeros_like(same)
+    rows = [
+        ops.concatenate([same if v == w else blank for w in range(count)], axis=1)
+        for v in range(count)
+    ]
+    return ops.concatenate(rows, axis=0)

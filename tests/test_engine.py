@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The train step on an objective of two inputs: structures, labels and Keras's own options."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from strategies import scope
+
+import keras_ssl
+from keras_ssl.core import distribution
+
+
+class Agreement(keras_ssl.SSLModel):
+    """Predicts the right half of a record from the left one; `seen` keeps what the hooks got."""
+
+    loss_terms = ("distance", "size")
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.left, self.right = keras.layers.Dense(3), keras.layers.Dense(3)
+        self.left.build((None, 6))
+        self.right.build((None, 4))
+        self.built = True
+        self.seen = []
+
+    def make_views(self, batch):
+        self.seen.append(keras.tree.map_structure(lambda t: tuple(t.shape[1:]), batch))
+        return batch
+
+    def compute_losses(self, views, training):
+        first = self.left(views["pair"]["left"])
+        second = self.right(views["pair"]["right"])
+        distance = ops.mean(ops.square(first - second))
+        size = ops.mean(ops.square(1.0 - ops.mean(ops.square(first), axis=-1)))
+        return {"distance": distance, "size": size}
+
+    def call(self, inputs, training=False):
+        return self.left(inputs["pair"]["left"])
+
+
+class Labelled(Agreement):
+    """The same with labels."""
+
+    uses_labels = True
+
+    def make_views(self, batch):
+        x, y = batch
+        assert tuple(y.shape[1:]) == ()
+        return super().make_views(x)
+
+
+def records(rows=16, seed=0):
+    rng = np.random.default_rng(seed)
+    pair = {"left": rng.normal(size=(rows, 6)), "right": rng.normal(size=(rows, 4))}
+    return {"pair": {name: value.astype("float32") for name, value in pair.items()}}
+
+
+def compiled(cls=Agreement, replicas=1, **options):
+    keras.utils.set_random_seed(0)
+    with scope(replicas):
+        model = cls(seed=0)
+        model.compile(options.pop("optimizer", None) or keras.optimizers.SGD(0.1), **options)
+    return model
+
+
+@pytest.mark.parametrize("form", ["arrays", "dataset", "labelled dataset"])
+def test_nested_records_reach_the_hooks_untouched(form):
+    x, y = records(), np.zeros(16, "int64")
+    data = {
+        "arrays": x,
+        "dataset": tf.data.Dataset.from_tensor_slices(x).batch(8),
+        "labelled dataset": tf.data.Dataset.from_tensor_slices((x, y)).batch(8),
+    }[form]
+    model = compiled()
+    history = model.fit(data, batch_size=8 if form == "arrays" else None, epochs=3, verbose=0)
+    assert model.seen[0] == {"pair": {"left": (6,), "right": (4,)}}
+    losses = history.history
+    assert losses["loss"][-1] < losses["loss"][0]
+    np.testing.assert_allclose(
+        losses["loss"], np.add(losses["distance"], losses["size"]), rtol=1e-5
+    )
+    assert model.predict(x, verbose=0).shape == (16, 3)
+
+
+def test_labels_arrive_only_where_the_class_asks():
+    x, y = records(), np.zeros(16, "int64")
+    compiled(Labelled).fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match="uses labels but the data yields none"):
+        compiled(Labelled).fit(x, verbose=0)
+
+
+def test_two_replicas_train_records_as_one_does():
+    data = tf.data.Dataset.from_tensor_slices(records()).batch(8)
+    results = []
+    for replicas in (1, 2):
+        model = compiled(replicas=replicas)
+        model.fit(data, verbose=0)
+        results.append([np.asarray(v) for v in model.trainable_variables])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_clipping_accumulation_and_averaged_weights_keep_working():
+    x = records()
+    clipped = compiled(optimizer=keras.optimizers.SGD(0.1, global_clipnorm=1e-9))
+    before = [np.asarray(v) for v in clipped.trainable_variables]
+    clipped.fit(x, verbose=0)
+    for old, new in zip(before, clipped.trainable_variables, strict=True):
+        np.testing.assert_allclose(old, new, atol=1e-7)
+
+    halves = compiled(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    halves.fit(x, batch_size=8, shuffle=False, verbose=0)
+    assert int(halves.optimizer.iterations) == 1
+
+    averaged = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2)
+    plain, smooth = compiled(), compiled(optimizer=averaged)
+    for model in (plain, smooth):
+        model.fit(x, batch_size=8, shuffle=False, verbose=0)
+    pairs = zip(plain.trainable_variables, smooth.trainable_variables, strict=True)
+    assert not any(np.allclose(a, b) for a, b in pairs if np.any(np.asarray(a)))
+
+
+def test_loss_scaling_leaves_the_update_alone():
+    x = records()
+    plain = compiled()
+    scaled = compiled(optimizer=keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+    for model in (plain, scaled):
+        model.fit(x, batch_size=16, shuffle=False, verbose=0)
+    for a, b in zip(plain.trainable_variables, scaled.trainable_variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_metrics_of_compile_are_reported():
+    class Width(keras.metrics.Mean):
+        def update_state(self, y, representation, sample_weight=None):
+            return super().update_state(ops.shape(representation)[-1])
+
+    model = compiled(metrics=[Width(name="width")])
+    x, y = records(), np.zeros(16, "int64")
+    assert model.fit(x, y, verbose=0).history["width"] == [3.0]
+
+
+def test_wrong_losses_are_named():
+    class Other(Agreement):
+        def compute_losses(self, views, training):
+            return {"distance": ops.zeros(()), "other": ops.zeros(())}
+
+    class Vector(Agreement):
+        def compute_losses(self, views, training):
+            return {"distance": ops.zeros((3,)), "size": ops.zeros(())}
+
+    with pytest.raises(ValueError, match="loss_terms names"):
+        compiled(Other).fit(records(), verbose=0)
+    with pytest.raises(ValueError, match="a scalar"):
+        compiled(Vector).fit(records(), verbose=0)
+
+
+def test_gathering_is_the_identity_on_one_replica():
+    rows = ops.ones((3, 2))
+    assert distribution.all_gather(rows) is rows

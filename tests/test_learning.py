@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every objective learns on real images, at fixed steps."""
+
+import pytest
+import quality
+
+# kNN gain of SimCLR over its random encoder in this setting, see docs/benchmarks/quality.md.
+SIMCLR_GAIN = 0.10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", list(quality.SETTINGS))
+def test_it_learns_on_cifar(method, data_dir):
+    source = quality.load("tfds:cifar10", str(data_dir / "tfds"))
+    found = quality.run(method, source, seed=0)
+    wanted = SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
+    assert found["gain"] >= wanted, found
+    assert found["rank_me"] >= 256 / 10, found
