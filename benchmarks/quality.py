@@ -12,11 +12,15 @@ settings for two CPU cores and say what learns at all, not which method is best.
 import argparse
 import dataclasses
 import math
+import os
 import pathlib
 import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
+
+# On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take 1.6 times as long.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 IMAGES, TEST, BATCH, STEPS = 10_000, 2_000, 256, 550
 WIDTH = 32
@@ -39,7 +43,7 @@ class Setting:
 
 SETTINGS = {
     "SimCLR": Setting({"projector": (256, 128), "temperature": 0.2}),
-    "BYOL": Setting({"projector": (512, 128), "predictor": (512, 128)}, momentum=0.98),
+    "BYOL": Setting({"projector": (512, 128), "predictor": (512, 128)}, momentum=0.95),
     "SimSiam": Setting({"projector": (512, 512, 512), "predictor": (128, 512)}),
     "BarlowTwins": Setting({"projector": (512, 512, 512)}),
     "VICReg": Setting({"projector": (512, 512, 512)}),
@@ -55,11 +59,14 @@ def load(spec: str = "tfds:cifar10", data_dir: str | None = None):
 
 
 def encoder_for(image_shape, seed: int):
-    """A ResNet of one block a stage and width 32: 256 features."""
+    """A ResNet of one block a stage and width 32: 256 features.
+
+    The ImageNet stem makes it 12 times cheaper on 32 pixels than the one for small images.
+    """
     from keras_ssl import backbones
 
     blocks = (1, 1, 1, 1)
-    return backbones.ResNet(18, image_shape, "small", width=WIDTH, blocks=blocks, seed=seed)
+    return backbones.ResNet(18, image_shape, "imagenet", width=WIDTH, blocks=blocks, seed=seed)
 
 
 def measure(model, source) -> dict[str, float]:
@@ -81,15 +88,15 @@ def measure(model, source) -> dict[str, float]:
     }
 
 
-def build(method: str, source, seed: int, steps: int = STEPS):
-    """The compiled model of a method."""
+def build(method: str, source, seed: int, steps: int = STEPS, **options):
+    """The compiled model of a method, with other options of its class where given."""
     import keras
 
     from keras_ssl import models, optimizers, schedules
 
     keras.utils.set_random_seed(seed)
     setting = SETTINGS[method]
-    options = dict(setting.options)
+    options = {**setting.options, **options}
     if setting.momentum is not None:
         options["momentum"] = schedules.CosineMomentum(setting.momentum, total_steps=steps)
     encoder = encoder_for(source.image_shape, seed)

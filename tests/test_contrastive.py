@@ -123,9 +123,25 @@ def test_a_class_pulls_together_what_nt_xent_pushes_apart():
     assert together > apart
 
 
+def test_attraction_weighs_far_views_and_repulsion_near_images():
+    z = rows(views=4)
+    unit = np.stack([np.asarray(losses.normalize(v)) for v in z])
+    square = ((unit[:, None] - unit[None]) ** 2).sum(-1)
+    even = value(losses.cacr_attraction(z, temperature=0.0))
+    assert even == pytest.approx(square.sum(1).mean() / 3, rel=1e-5)
+    assert even < value(losses.cacr_attraction(z)) < value(losses.cacr_attraction(z, temperature=9))
+    farthest = value(losses.cacr_attraction(z, temperature=1e4))
+    assert farthest == pytest.approx(square.max(1).mean(), rel=1e-4)
+    across = ((unit[0][:, None] - unit[1][None]) ** 2).sum(-1)
+    np.fill_diagonal(across, np.inf)
+    hardest = value(losses.cacr_repulsion(z[:2], temperature=1e4))
+    assert hardest == pytest.approx(-across.min(1).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("action", "message"),
     [
+        (lambda: losses.cacr_momentum(rows(), rows()[0], cost="l1"), "cost is"),
         (lambda: losses.dcl(rows(views=3)), "exactly two views"),
         (lambda: losses.info_nce(rows()[0], rows(7)[1]), "shapes must be equal"),
         (lambda: losses.info_nce(*rows(), decoupled="half"), "decoupled is one of"),

@@ -4,8 +4,8 @@
 import pytest
 import quality
 
-# kNN gain of SimCLR over its random encoder in this setting, see docs/benchmarks/quality.md.
-SIMCLR_GAIN = 0.10
+# kNN gain of SimCLR over its random encoder in this setting, by benchmarks/quality.py.
+SIMCLR_GAIN = 0.2155
 
 
 @pytest.mark.slow
@@ -13,6 +13,7 @@ SIMCLR_GAIN = 0.10
 def test_it_learns_on_cifar(method, data_dir):
     source = quality.load("tfds:cifar10", str(data_dir / "tfds"))
     found = quality.run(method, source, seed=0)
-    wanted = SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
+    # A tenth for the chance of other hardware.
+    wanted = 0.9 * SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
     assert found["gain"] >= wanted, found
     assert found["rank_me"] >= 256 / 10, found

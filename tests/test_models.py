@@ -21,7 +21,13 @@ SMALL = {
     models.MoCoV3: {"projector": (16, 8), "predictor": (16, 8), "momentum": 0.9},
     models.DCL: {"projector": (16, 8)},
     models.DCLW: {"projector": (16, 8)},
-    models.NNCLR: {"projector": (16, 16, 8), "predictor": (16, 8), "queue_size": 40},
+    models.NNCLR: {
+        "projector": (16, 16, 8),
+        "predictor": (16, 8),
+        "queue_size": 40,
+        "temperature": 0.5,
+    },
+    models.CACR: {"projector": (16, 8)},
     models.SupCon: {"projector": (16, 8)},
 }
 # One method per engine, and every method with state of its own.

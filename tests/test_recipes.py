@@ -31,6 +31,8 @@ TABLE = {
     "nnclr_imagenet": (1000, 4096, 4.8, 10, 0.0, 1e-6, (2048, 2048, 256), (4096, 256)),
     "sup_con_cifar": (1000, 1024, 0.5, 10, 1e-3, 1e-4, (2048, 128), None),
     "sup_con_imagenet": (700, 4096, 4.8, 10, 0.0, 1e-6, (2048, 128), None),
+    "cacr_cifar": (200, 128, 0.06, 0, 0.0, 1e-4, (512, 128), None),
+    "cacr_imagenet": (1000, 4096, 4.8, 10, 0.0, 1.5e-6, (4096, 256), None),
 }
 # Views of another name than the method.
 VIEWS = {
@@ -46,6 +48,7 @@ SETTINGS = {
     "moco_v2_imagenet": {"queue_size": 65536, "temperature": 0.2, "momentum": 0.999},
     "moco_v3_cifar": {"temperature": 0.2},
     "moco_v3_imagenet": {"temperature": 1.0},
+    "cacr_cifar": {"positive_temperature": 1.0, "negative_temperature": 0.9},
     "dcl_cifar": {"temperature": 0.1},
     "dclw_cifar": {"temperature": 0.1, "sigma": 0.5},
     "nnclr_cifar": {"temperature": 0.2, "queue_size": 65536},

@@ -9,6 +9,7 @@ and its gradients, summed over the replicas and divided by their number, are the
 
 from keras_ssl.losses._math import normalize
 from keras_ssl.losses.barlow_twins import barlow_twins, cross_correlation
+from keras_ssl.losses.cacr import cacr_attraction, cacr_momentum, cacr_repulsion
 from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
 from keras_ssl.losses.dcl import dcl, dclw
 from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
@@ -24,6 +25,9 @@ from keras_ssl.losses.vicreg import (
 __all__ = [
     "barlow_twins",
     "byol",
+    "cacr_attraction",
+    "cacr_momentum",
+    "cacr_repulsion",
     "cross_correlation",
     "dcl",
     "dclw",

@@ -122,6 +122,40 @@ def check_batch(loss: str, x: Any, reason: str) -> None:
         )
 
 
+def own_columns(mine: Any, everyone: Any) -> tuple[Any, Any]:
+    """Where the rows of this replica stand among those of all replicas.
+
+    Args:
+        mine: `(b, ...)`, the rows of this replica.
+        everyone: `(B, ...)`, those of all replicas, in replica order.
+
+    Returns:
+        `(b,)` int32 positions, and a `(b, B)` boolean matrix that is True there.
+    """
+    local = ops.shape(mine)[0]
+    positions = ops.arange(local, dtype="int32") + distribution.replica_id() * local
+    columns = ops.arange(ops.shape(everyone)[0], dtype="int32")
+    return positions, ops.expand_dims(positions, 1) == columns
+
+
+def diagonal_blocks(block: Any, count: int) -> Any:
+    """A block matrix with `block` on its diagonal and False elsewhere.
+
+    Args:
+        block: `(b, B)` boolean.
+        count: blocks in a row.
+
+    Returns:
+        `(count · b, count · B)` boolean.
+    """
+    blank = ops.zeros_like(block)
+    rows = [
+        ops.concatenate([block if v == w else blank for w in range(count)], axis=1)
+        for v in range(count)
+    ]
+    return ops.concatenate(rows, axis=0)
+
+
 def check_positive(loss: str, name: str, value: Any) -> None:
     """Requires a Python number to be positive (tensors are left alone).
 

@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from keras_ssl.core import distribution
-from keras_ssl.losses._math import check_batch, check_positive, check_views, normalize
+from keras_ssl.losses._math import check_batch, check_positive, check_views, normalize, own_columns
 
 
 @distribution.kind("gathered")
@@ -123,9 +123,7 @@ def _decoupled(name, projections, temperature, symmetric, weight) -> Any:
 
 def _one_way(anchors, same_view, other_view, weights, temperature) -> Any:
     """The loss of one view's rows: their negatives stand in both views."""
-    local = ops.shape(anchors)[0]
-    images = ops.arange(local, dtype="int32") + distribution.replica_id() * local
-    own = ops.expand_dims(images, 1) == ops.arange(ops.shape(same_view)[0], dtype="int32")
+    images, own = own_columns(anchors, same_view)
     attraction = ops.sum(anchors * ops.take(other_view, images, axis=0), axis=1) / temperature
     if weights is not None:
         attraction = attraction * ops.take(weights, images)

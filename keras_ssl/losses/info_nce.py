@@ -9,7 +9,14 @@ from typing import Any
 from keras import ops
 
 from keras_ssl.core import distribution
-from keras_ssl.losses._math import as_float32, check_batch, check_pair, check_positive, normalize
+from keras_ssl.losses._math import (
+    as_float32,
+    check_batch,
+    check_pair,
+    check_positive,
+    normalize,
+    own_columns,
+)
 from keras_ssl.losses.dcl import pair_weight
 from keras_ssl.losses.nt_xent import nt_xent
 
@@ -62,13 +69,11 @@ def info_nce(
     check_positive("info_nce", "temperature", temperature)
     check_pair("info_nce", "queries", queries, "keys", keys)
     queries, keys = normalize(queries), normalize(keys)
-    local = ops.shape(queries)[0]
     positive = ops.sum(queries * keys, axis=1)
     if queue is None:
         check_batch("info_nce", queries, "whose other keys are the negatives")
         everyone = distribution.all_gather(keys)
-        images = ops.arange(local, dtype="int32") + distribution.replica_id() * local
-        own = ops.expand_dims(images, 1) == ops.arange(ops.shape(everyone)[0], dtype="int32")
+        _, own = own_columns(queries, everyone)
         logits = ops.matmul(queries, ops.transpose(everyone)) / temperature
         negatives = ops.where(own, -float("inf"), logits)
     else:
@@ -77,9 +82,9 @@ def info_nce(
         negatives = ops.matmul(queries, ops.transpose(negatives)) / temperature
     attraction = positive / temperature
     if decoupled == "dclw":
-        weights = pair_weight(distribution.all_gather(ops.stop_gradient(positive)), sigma)
-        start = distribution.replica_id() * local
-        attraction = attraction * ops.take(weights, ops.arange(local, dtype="int32") + start)
+        pairs = distribution.all_gather(ops.stop_gradient(positive))
+        images, _ = own_columns(positive, pairs)
+        attraction = attraction * ops.take(pair_weight(pairs, sigma), images)
     if decoupled is None:
         negatives = ops.concatenate([ops.expand_dims(attraction, 1), negatives], axis=1)
     return ops.mean(ops.logsumexp(negatives, axis=1) - attraction)

@@ -9,7 +9,14 @@ from typing import Any
 from keras import ops
 
 from keras_ssl.core import distribution
-from keras_ssl.losses._math import check_batch, check_positive, check_views, normalize
+from keras_ssl.losses._math import (
+    check_batch,
+    check_positive,
+    check_views,
+    diagonal_blocks,
+    normalize,
+    own_columns,
+)
 
 
 @distribution.kind("gathered")
@@ -55,7 +62,9 @@ def nt_xent(projections: Sequence, *, temperature: float = 0.1, positives: str =
     gathered = ops.split(everyone, len(views), axis=1)
     logits = ops.matmul(anchors, ops.transpose(ops.concatenate(gathered, axis=0)))
     logits = logits / temperature
-    same_image, same_row = _pairs(views, gathered)
+    _, own = own_columns(views[0], gathered[0])
+    same_image = ops.tile(own, (len(views), len(views)))
+    same_row = diagonal_blocks(own, len(views))
     # -inf only ever enters logsumexp, whose gradient there is an exact zero.
     every_other = ops.logsumexp(ops.where(same_row, -float("inf"), logits), axis=1)
     is_positive = ops.logical_and(same_image, ops.logical_not(same_row))
@@ -64,23 +73,3 @@ def nt_xent(projections: Sequence, *, temperature: float = 0.1, positives: str =
     else:
         attraction = ops.sum(ops.where(is_positive, logits, 0.0), axis=1) / (len(views) - 1)
     return ops.mean(every_other - attraction)
-
-
-def _pairs(views: list, gathered: list) -> tuple[Any, Any]:
-    """Which (local anchor, global column) pairs show one image, and which are one row."""
-    local, everyone = ops.shape(views[0])[0], ops.shape(gathered[0])[0]
-    # Columns stand in replica order, so this replica's images start at id · local batch.
-    images = ops.arange(local, dtype="int32") + distribution.replica_id() * local
-    columns = ops.arange(everyone, dtype="int32")
-    same = ops.expand_dims(images, 1) == ops.expand_dims(columns, 0)
-    blank = ops.zeros_like(same)
-    count = len(views)
-    same_image = ops.tile(same, (count, count))
-    same_row = ops.concatenate(
-        [
-            ops.concatenate([same if v == w else blank for w in range(count)], axis=1)
-            for v in range(count)
-        ],
-        axis=0,
-    )
-    return same_image, same_row

@@ -9,7 +9,14 @@ from typing import Any
 from keras import ops
 
 from keras_ssl.core import distribution
-from keras_ssl.losses._math import check_batch, check_positive, check_views, normalize
+from keras_ssl.losses._math import (
+    check_batch,
+    check_positive,
+    check_views,
+    diagonal_blocks,
+    normalize,
+    own_columns,
+)
 
 
 @distribution.kind("gathered")
@@ -57,16 +64,15 @@ def sup_con(
     check_positive("sup_con", "temperature", temperature)
     views = [normalize(view) for view in check_views("sup_con", projections, least=1)]
     check_batch("sup_con", views[0], "whose other images are compared with")
-    views_count, local = len(views), ops.shape(views[0])[0]
+    views_count = len(views)
     gathered, classes = _everyone(views, _as_labels(labels, views[0]))
-    images = ops.arange(local, dtype="int32") + distribution.replica_id() * local
-    same_image = ops.expand_dims(images, 1) == ops.arange(ops.shape(classes)[0], dtype="int32")
+    images, same_image = own_columns(views[0], classes)
     mine = ops.expand_dims(ops.take(classes, images), 1)
     related = ops.logical_or(same_image, ops.logical_and(mine == classes, mine >= 0))
 
     anchors = ops.concatenate(views, axis=0)
     logits = ops.matmul(anchors, ops.transpose(ops.concatenate(gathered, axis=0))) / temperature
-    same_row = _blocks(same_image, views_count)
+    same_row = diagonal_blocks(same_image, views_count)
     is_positive = ops.logical_and(
         ops.tile(related, (views_count, views_count)), ops.logical_not(same_row)
     )
@@ -104,13 +110,3 @@ def _everyone(views: list, labels: Any) -> tuple[list, Any]:
     packed = distribution.all_gather(packed)
     parts = [packed[:, index * width : (index + 1) * width] for index in range(len(views))]
     return parts, packed[:, -1]
-
-
-def _blocks(same: Any, count: int) -> Any:
-    """`same` on the diagonal of a count x count block matrix, False elsewhere."""
-    blank = ops.zeros_like(same)
-    rows = [
-        ops.concatenate([same if v == w else blank for w in range(count)], axis=1)
-        for v in range(count)
-    ]
-    return ops.concatenate(rows, axis=0)

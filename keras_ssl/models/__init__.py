@@ -3,6 +3,7 @@
 
 from keras_ssl.models.joint_embedding import (
     BYOL,
+    CACR,
     DCL,
     DCLW,
     NNCLR,
@@ -19,6 +20,7 @@ from keras_ssl.models.joint_embedding import (
 __all__ = [
     "BYOL",
     "BarlowTwins",
+    "CACR",
     "DCL",
     "DCLW",
     "JointEmbedding",

@@ -66,7 +66,7 @@ _SWAV = Row((0.14, 1.0), _STRONG, blur=0.5, count=2, interpolation="bilinear", n
 _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
 # Sources: google-research/simclr; facebookresearch/moco, simsiam, barlowtwins, vicreg, swav, dino;
-# google-deepmind BYOL.
+# google-deepmind BYOL; JegZheng/CACR-SSL.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -79,6 +79,7 @@ IMAGENET_TABLE = {
         replace(_DINO, blur=0.1, solarize=0.2),
         replace(_DINO, area=(0.05, 0.4), blur=0.5, size=96, count=8),
     ),
+    "cacr": _BYOL,
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -87,7 +88,7 @@ _ASYMMETRIC = (
     Row((0.08, 1.0), _SOFT, solarize=0.2, **_SMALL),
 )
 # Sources: google-research/simclr README; the CIFAR demo of facebookresearch/moco; solo-learn's
-# CIFAR presets (asymmetric, vicreg, symmetric).
+# CIFAR presets (asymmetric, vicreg, symmetric); JegZheng/CACR-SSL.
 SMALL_TABLE = {
     "simclr": (Row((0.08, 1.0), _HALF, count=2, reference="tensorflow", **_SMALL),),
     "moco_v2": (Row((0.08, 1.0), _HALF, count=2, **_SMALL),),
@@ -96,6 +97,7 @@ SMALL_TABLE = {
     "vicreg": (Row((0.2, 1.0), _SOFT, solarize=0.1, count=2, **_SMALL),),
     "swav": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, **_SMALL),),
     "dino": _ASYMMETRIC,
+    "cacr": (Row((0.2, 1.0), (0.4, 0.4, 0.4, 0.4), jitter_probability=1.0, count=5, **_SMALL),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):
     _table["simsiam"] = _table["moco_v2"]

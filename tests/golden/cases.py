@@ -304,6 +304,30 @@ def _sup_con(arrays: dict, meta: dict) -> dict:
     return _run(arrays, meta, {k: output(v) for k, v in meta["options"].items()})
 
 
+def _cacr(arrays: dict, meta: dict) -> dict:
+    views, queries = range(len(arrays["in_z"])), _numbered(arrays, "in_q")
+
+    def output(options):
+        if options["form"] == "momentum":
+            return lambda x: losses.cacr_momentum(
+                [x[query] for query in queries],
+                x["in_k"],
+                temperature=meta["moco_T"],
+                cost=options["cost"],
+            )
+        if options["scale"] == "alpha":
+            return lambda x: losses.cacr_attraction(
+                [x["in_z"][view] for view in views],
+                alpha=meta["alpha"],
+                temperature=meta["tau_pos"],
+            )
+        return lambda x: losses.cacr_repulsion(
+            [x["in_z"][view] for view in views], beta=meta["beta"], temperature=meta["tau_neg"]
+        )
+
+    return _run(arrays, meta, {k: output(v) for k, v in meta["options"].items()})
+
+
 def _moco_v2(arrays: dict, meta: dict) -> dict:
     def loss(x):
         keys = tf.stop_gradient(x["in_k"])
@@ -364,6 +388,7 @@ def _nnclr(arrays: dict, meta: dict) -> dict:
 CASES: dict[str, Callable[[dict, dict], dict]] = {
     "barlow_twins": _barlow_twins,
     "byol_simsiam": _byol_simsiam,
+    "cacr": _cacr,
     "dcl": _dcl,
     "eval_align_uniform": _eval_align_uniform,
     "eval_knn": _eval_knn,

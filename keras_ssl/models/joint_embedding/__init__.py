@@ -3,6 +3,7 @@
 
 from keras_ssl.models.joint_embedding.barlow_twins import BarlowTwins
 from keras_ssl.models.joint_embedding.byol import BYOL
+from keras_ssl.models.joint_embedding.cacr import CACR
 from keras_ssl.models.joint_embedding.dcl import DCL, DCLW
 from keras_ssl.models.joint_embedding.engine import JointEmbedding
 from keras_ssl.models.joint_embedding.moco_v2 import MoCoV2
@@ -16,6 +17,7 @@ from keras_ssl.models.joint_embedding.vicreg import VICReg
 __all__ = [
     "BYOL",
     "BarlowTwins",
+    "CACR",
     "DCL",
     "DCLW",
     "JointEmbedding",
