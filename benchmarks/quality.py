@@ -11,10 +11,12 @@ settings for two CPU cores and say what learns at all, not which method is best.
 
 import argparse
 import dataclasses
+import json
 import math
 import os
 import pathlib
 import statistics
+import textwrap
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -47,6 +49,22 @@ SETTINGS = {
     "SimSiam": Setting({"projector": (512, 512, 512), "predictor": (128, 512)}),
     "BarlowTwins": Setting({"projector": (512, 512, 512)}),
     "VICReg": Setting({"projector": (512, 512, 512)}),
+    "MoCoV2": Setting({"projector": (256, 128), "queue_size": 4096, "momentum": 0.99}),
+    "MoCoV3": Setting(
+        {"projector": (512, 128), "predictor": (512, 128), "temperature": 0.2}, momentum=0.95
+    ),
+    "DCL": Setting({"projector": (256, 128), "temperature": 0.2}),
+    "DCLW": Setting({"projector": (256, 128), "temperature": 0.2}),
+    "NNCLR": Setting(
+        {
+            "projector": (512, 512, 128),
+            "predictor": (512, 128),
+            "queue_size": 4096,
+            "temperature": 0.2,
+        }
+    ),
+    "SupCon": Setting({"projector": (256, 128)}),
+    "CACR": Setting({"projector": (256, 128)}),
 }
 
 
@@ -125,7 +143,8 @@ def run(method: str, source, seed: int = 0, steps: int = STEPS) -> dict[str, flo
 
     model = build(method, source, seed, steps)
     random = measure(model.standalone_encoder(), source)
-    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True)
+    labels = model.uses_labels
+    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels)
     epochs = math.ceil(steps / feed.steps_per_epoch)
     start = time.perf_counter()
     model.fit(feed.stream(epochs=epochs), epochs=1, steps_per_epoch=steps, verbose=0)
@@ -135,21 +154,37 @@ def run(method: str, source, seed: int = 0, steps: int = STEPS) -> dict[str, flo
     return {**found, "gain": found["knn"] - random["knn"], "seconds": seconds}
 
 
-def table(results: Mapping[str, list[dict[str, float]]]) -> str:
-    """Means and standard deviations over seeds as a Markdown table."""
+def page(results: Mapping[str, Mapping[str, dict[str, float]]], steps: int) -> str:
+    """The page of the documentation."""
+    text = (
+        "What each method learns in the same number of steps, by `python benchmarks/quality.py "
+        "--data-dir DIR --write docs/benchmarks/quality.md` (`--methods`, `--seeds` add rows): "
+        f"CIFAR-10, {IMAGES:,} images without labels (SupCon sees them), a ResNet of width {WIDTH} "
+        f"with one block a stage and the ImageNet stem, batch {BATCH}, {steps} steps of AdamW; kNN "
+        f"and linear accuracy on {TEST:,} test images, RankMe of 256 features. Mean ± standard "
+        "deviation where there are several seeds. Seconds are those of training on two CPU cores "
+        "that did other work besides. These settings are small; they say that a method learns, "
+        "not which is best."
+    )
+    return "# Quality\n\n" + "\n".join(textwrap.wrap(text, 100)) + f"\n\n{table(results)}\n"
+
+
+def table(results: Mapping[str, Mapping[str, dict[str, float]]]) -> str:
+    """Means and standard deviations over seeds as a Markdown table, from {method: {seed: …}}."""
     names = ("knn", "gain", "linear", "rank_me", "seconds")
-    head = ("kNN", "kNN gain", "linear", "RankMe", "seconds")
+    head = ("seeds", "kNN", "kNN gain", "linear", "RankMe", "seconds")
     digits = {"rank_me": 1, "seconds": 0}
-    every = [row for rows in results.values() for row in rows]
+    # The encoder at the start depends on the seed alone.
+    starts = {seed: row for rows in results.values() for seed, row in rows.items()}
     random = [
-        _spread([row[f"random_{name}"] for row in every], digits.get(name, 3))
+        _spread([row[f"random_{name}"] for row in starts.values()], digits.get(name, 3))
         for name in ("knn", "linear", "rank_me")
     ]
     lines = [f"| method | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
-    lines.append(f"| random encoder | {random[0]} | | {random[1]} | {random[2]} | |")
+    lines.append(f"| random encoder | | {random[0]} | | {random[1]} | {random[2]} | |")
     for method, rows in results.items():
-        cells = [_spread([row[n] for row in rows], digits.get(n, 3)) for n in names]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
+        cells = [_spread([row[n] for row in rows.values()], digits.get(n, 3)) for n in names]
+        lines.append(f"| {method} | {', '.join(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -169,23 +204,18 @@ def main() -> None:
     parser.add_argument("--write", help="Markdown file for the table")
     options = parser.parse_args()
     source = load(options.data, options.data_dir)
-    results: dict[str, list[dict[str, float]]] = {}
+    stored = pathlib.Path(options.write).with_suffix(".json") if options.write else None
+    results = json.loads(stored.read_text()) if stored and stored.exists() else {}
     for method in options.methods:
         for seed in options.seeds:
             found = run(method, source, seed, options.steps)
-            results.setdefault(method, []).append(found)
-            print(method, seed, {k: round(v, 4) for k, v in found.items()}, flush=True)
-    text = table(results)
-    print(text)
-    if options.write:
-        seeds = ", ".join(str(seed) for seed in options.seeds)
-        pathlib.Path(options.write).write_text(
-            f"# Quality\n\nMade by `python benchmarks/quality.py --seeds "
-            f"{' '.join(str(s) for s in options.seeds)}`: CIFAR-10, {len(source.images):,} images "
-            f"without labels, a ResNet of width {WIDTH} with one block a stage, batch {BATCH}, "
-            f"{options.steps} steps, seeds {seeds}; mean ± standard deviation over the seeds. "
-            f"kNN and linear accuracy on {len(source.test.images):,} test images.\n\n{text}\n"
-        )
+            found = {name: round(value, 4) for name, value in found.items()}
+            results.setdefault(method, {})[str(seed)] = found
+            print(method, seed, json.dumps(found), flush=True)
+            if stored is not None:
+                stored.write_text(json.dumps(results, indent=1) + "\n")
+                pathlib.Path(options.write).write_text(page(results, options.steps))
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -168,6 +168,54 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
         load_state(path, model)
 
 
+def test_a_row_with_nan_is_named_and_ends_the_run(tmp_path, capsys):
+    images = np.random.default_rng(0).uniform(size=(64, 16, 16, 1)).astype("float32")
+    images[13, 2, 2, 0] = np.nan
+    np.savez(tmp_path / "bad.npz", x=images)
+    options = ["--data", f"npz:{tmp_path}/bad.npz?x=x", "--batch-size", "32", "--epochs", "1"]
+    options += ["--recipe", "simclr_digits", "--run-dir", str(tmp_path / "run")]
+    assert cli.main(["pretrain", *options]) == 2
+    assert "Row 13" in capsys.readouterr().err
+
+
+def test_a_method_that_uses_labels_gets_them(tmp_path, capsys):
+    options = ["--method", "SupCon", "--backbone", "convnet", *SMALL]
+    assert cli.main(["pretrain", *options, "--run-dir", str(tmp_path / "run")]) == 0
+    np.savez(tmp_path / "bare.npz", x=np.zeros((64, 16, 16, 1), "uint8"))
+    options += ["--data", f"npz:{tmp_path}/bare.npz?x=x", "--run-dir", str(tmp_path / "other")]
+    assert cli.main(["pretrain", *options]) == 2
+    assert "has no labels" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_job_keeps_its_promise(seed, tmp_path):
+    assert cli.main(["pretrain", "--seed", str(seed), "--run-dir", str(tmp_path / "run")]) == 0
+    table = json.loads((tmp_path / "run" / "results.json").read_text())["table"]
+    raw, encoder = table["raw pixels"], table["pre-trained encoder"]
+    one = [row["labels_per_class"]["1"]["mean"] for row in (raw, encoder)]
+    assert one[1] - one[0] >= 0.08
+    assert encoder["knn"] >= raw["knn"]
+
+
+@pytest.mark.slow
+def test_several_devices_and_half_precision(tmp_path):
+    options = [
+        "--strategy",
+        "mirrored",
+        "--precision",
+        "bfloat16",
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
+    assert cli.main(["pretrain", *SMALL, *options]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["steps"] == 5 and results["table"] is not None
+    encoder = keras_ssl.load_model(tmp_path / "run" / "encoder.keras")
+    features = encoder.predict(np.zeros((2, 16, 16, 1), "uint8"), verbose=0)
+    assert np.isfinite(features).all()
+
+
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     settings = ["--limit", "256", "--batch-size", "32", "--epochs", "3", "--deterministic"]
     settings += ["--checkpoint-steps", "3", "--method", "BYOL"]

@@ -14,7 +14,17 @@ from keras_ssl import losses
 PUBLIC = [name for name in losses.__all__ if name != "normalize"]
 
 # Public loss -> a scalar of two views, so that every declared function runs in every test.
+QUEUE = np.random.default_rng(7).normal(size=(11, 16)).astype("float32")
 SCALARS = {
+    "cacr_attraction": lambda a, b: losses.cacr_attraction([a, b, a * b]),
+    "cacr_momentum": lambda a, b: losses.cacr_momentum([a, a * b], b, temperature=0.5),
+    "cacr_repulsion": lambda a, b: losses.cacr_repulsion([a, b, a * b]),
+    "dcl": lambda a, b: losses.dcl([a, b], temperature=0.3),
+    "dclw": lambda a, b: losses.dclw([a, b], temperature=0.3, detach_weight=False),
+    "info_nce": lambda a, b: losses.info_nce(a, b, temperature=0.3, decoupled="dclw"),
+    "moco_v3": lambda a, b: losses.moco_v3([a, b], [b, a], temperature=0.3),
+    "nnclr": lambda a, b: losses.nnclr([a, b], [b, a], temperature=0.3),
+    "sup_con": lambda a, b: losses.sup_con([a, b], temperature=0.3),
     "barlow_twins": losses.barlow_twins,
     "byol": lambda a, b: losses.byol([a, b], [a, b]),
     "cross_correlation": lambda a, b: keras.ops.sum(losses.cross_correlation(a, b) ** 3),
@@ -28,6 +38,9 @@ SCALARS = {
 }
 THREE_VIEWS = {
     "nt_xent_3": lambda a, b: losses.nt_xent([a, b, a * b]),
+    "info_nce_queue": lambda a, b: losses.info_nce(a, b, queue=QUEUE[:, : a.shape[1]]),
+    "cacr_euclidean": lambda a, b: losses.cacr_momentum([a, b], a * b, cost="euclidean"),
+    "nnclr_both": lambda a, b: losses.nnclr([a, b], [b, a], negatives="both"),
     "nt_xent_3_inside": lambda a, b: losses.nt_xent([a, b, a * b], positives="inside"),
     "vicreg_3": lambda a, b: sum(losses.vicreg([a, b, a * b]).values()),
 }

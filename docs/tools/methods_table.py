@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = str(Path(__file__).resolve().parents[2])
 MARK = "<!-- methods table -->"
+NEEDS = "<!-- needs table -->"
 
 
 def table() -> str:
@@ -21,18 +22,11 @@ def table() -> str:
     Returns:
         A header and one row for each method, ordered by family, year and name.
     """
-    # MkDocs starts with its own folder on the path, not the checkout.
-    if ROOT not in sys.path:
-        sys.path.insert(0, ROOT)
-    import keras_ssl.models  # noqa: F401  (importing the models registers them)
-    from keras_ssl.core import registry
-
-    found = sorted(registry.methods().values(), key=lambda m: (m.family, m.year, m.name))
     rows = [
         "| method | what it does | paper | family | data | needs |",
         "|---|---|---|---|---|---|",
     ]
-    for method in found:
+    for method in _methods():
         cells = (
             f"[`{method.name}`](api/models.md#keras_ssl.models.{method.name})",
             _first_line(method.cls),
@@ -45,9 +39,33 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def needs() -> str:
+    """Returns what every joint-embedding method asks for as Markdown, one column a need."""
+    found = [m for m in _methods() if ".joint_embedding." in m.cls.__module__]
+    columns = sorted({need for method in found for need in method.needs})
+    rows = ["| method | " + " | ".join(columns) + " |", "|---" + "|:---:" * len(columns) + "|"]
+    for method in found:
+        cells = ["✓" if column in method.needs else "" for column in columns]
+        rows.append(f"| `{method.name}` | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _methods() -> list[Any]:
+    """All registered methods, ordered by family, year and name."""
+    # MkDocs starts with its own folder on the path, not the checkout.
+    if ROOT not in sys.path:
+        sys.path.insert(0, ROOT)
+    import keras_ssl.models  # noqa: F401  (importing the models registers them)
+    from keras_ssl.core import registry
+
+    return sorted(registry.methods().values(), key=lambda m: (m.family, m.year, m.name))
+
+
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """Puts the table in the place of its mark; called by MkDocs for each page."""
-    return markdown.replace(MARK, table()) if MARK in markdown else markdown
+    """Puts the tables in the place of their marks; called by MkDocs for each page."""
+    for mark, write in {MARK: table, NEEDS: needs}.items():
+        markdown = markdown.replace(mark, write()) if mark in markdown else markdown
+    return markdown
 
 
 def _first_line(cls: type) -> str:

@@ -3,13 +3,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 logger = logging.getLogger("keras_ssl")
 DROPPED = "The last batch of each epoch (%d of %d rows) is dropped."
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raises a ValueError of the input pipeline as one, which tf.data wraps into its own error."""
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"ValueError: (.*?)\nTraceback", str(error), re.DOTALL)
+        if found is None or not type(error).__module__.startswith("tensorflow"):
+            raise
+        raise ValueError(found.group(1)) from error
 
 
 def whole_batches(

@@ -248,7 +248,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
             kwargs["validation_data"] = (
                 given if weight is not None else given[:2] if val_y is not None else val_x
             )
-        return super().fit(x, y, batch_size=batch_size, **kwargs)
+        with batches.plain_errors():
+            return super().fit(x, y, batch_size=batch_size, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any):
         """Losses on data, with views from a fixed seed; arguments as `keras.Model.evaluate`."""

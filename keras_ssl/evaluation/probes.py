@@ -108,17 +108,7 @@ def few_label_accuracy(
     # All rows give the mean, the unlabelled too: that is what a representation has plenty of.
     centre = np.asarray(train_x, "float64").mean(axis=0) if np.ndim(train_x) == 2 else 0.0
     train_x, train_y, test_x, test_y = pair(train_x, train_y, test_x, test_y)
-    classes, sizes = _several_classes(train_y)
-    if draws < 1 or not labels_per_class or min(labels_per_class) < 1:
-        raise ValueError(
-            f"draws is {draws} and labels_per_class {tuple(labels_per_class)}, expected at least "
-            "one draw and numbers of at least 1."
-        )
-    if sizes.min() < max(labels_per_class):
-        raise ValueError(
-            f"Class {classes[sizes.argmin()]} has {sizes.min()} labelled training rows, expected "
-            f"at least {max(labels_per_class)}. Lower labels_per_class or give more rows."
-        )
+    classes = _enough_rows(train_y, labels_per_class, draws)
     train_x, test_x = _centred_unit(train_x, centre), _centred_unit(test_x, centre)
     bar = keras.utils.Progbar(
         draws * len(labels_per_class),
@@ -136,6 +126,22 @@ def few_label_accuracy(
             bar.add(1)
         results[int(count)] = (float(np.mean(accuracies)), float(np.std(accuracies)))
     return results
+
+
+def _enough_rows(labels, labels_per_class, draws) -> np.ndarray:
+    """The classes; ValueError when the draws asked for cannot be made."""
+    classes, sizes = _several_classes(labels)
+    if draws < 1 or not labels_per_class or min(labels_per_class) < 1:
+        raise ValueError(
+            f"draws is {draws} and labels_per_class {tuple(labels_per_class)}, expected at least "
+            "one draw and numbers of at least 1."
+        )
+    if sizes.min() < max(labels_per_class):
+        raise ValueError(
+            f"Class {classes[sizes.argmin()]} has {sizes.min()} labelled training rows, expected "
+            f"at least {max(labels_per_class)}. Lower labels_per_class or give more rows."
+        )
+    return classes
 
 
 def _fit_score(train_x, train_y, test_x, test_y, *, C, max_iter) -> float:

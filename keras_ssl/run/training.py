@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ssl.core import registry
 from keras_ssl.run import report
 from keras_ssl.run.checkpoint import (
     Checkpoint,
@@ -161,7 +162,13 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
     # One image alone has nothing to be compared with, and replicas cannot share a short batch.
     short = rows % batch_size
     drop = short == 1 or (strategy is not None and short > 0)
-    feed = data.EpochData(source, batch_size, seed=settings.seed, drop_remainder=drop)
+    feed = data.EpochData(
+        source,
+        batch_size,
+        seed=settings.seed,
+        drop_remainder=drop,
+        labels=registry.find(recipe.method).uses_labels,
+    )
     if drop:
         logger.warning("The last %d image(s) of every epoch are left out.", short)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
