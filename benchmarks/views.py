@@ -214,9 +214,10 @@ def benchmark(size, repeats, seconds):
     for name, values in rates.items():
         rate = statistics.median(values)
         print(f"| {name} | {notes[name]} | {rate:,.0f} | {ratios[name]:.2f}× |")
-    peers = [ratio for name, ratio in ratios.items() if name != "keras_ssl"]
+    # A peer that leaves members out does less work.
+    peers = [r for name, r in ratios.items() if name != "keras_ssl" and notes[name] == "all"]
     if peers:
-        print(f"\nagainst the best peer: {min(peers):.2f}×")
+        print(f"\nagainst the best peer that has all members: {min(peers):.2f}×")
 
 
 def main():

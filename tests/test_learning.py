@@ -6,10 +6,11 @@ import quality
 
 # kNN gain of SimCLR over its random encoder in this setting, by benchmarks/quality.py.
 SIMCLR_GAIN = 0.2155
+METHODS = ("SimCLR", "BYOL", "SimSiam", "BarlowTwins", "VICReg")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", list(quality.SETTINGS))
+@pytest.mark.parametrize("method", METHODS)
 def test_it_learns_on_cifar(method, data_dir):
     source = quality.load("tfds:cifar10", str(data_dir / "tfds"))
     found = quality.run(method, source, seed=0)

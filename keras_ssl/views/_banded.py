@@ -14,6 +14,8 @@ from keras_ssl.views import _colour, _fused, _resampling
 from keras_ssl.views.colour import ColorJitter
 
 LARGE_SIDE = 96
+# Samples blurred at a time.
+CHUNK = 4
 
 
 def is_large(shapes) -> bool:
@@ -129,10 +131,30 @@ def _blur(run, axis):
             mean = ops.mean(images, axis=(1, 2))
         for member, drawn in zip(run, params, strict=True):
             if member.kind == "blur":
-                images = _resampling.blur_pass(images, member.weights(drawn), axis)
+                images = _blur_drawn(images, member.weights(drawn), drawn["applied"], axis)
         return images, mean
 
     return stage
+
+
+def _blur_drawn(images, weights, applied, axis):
+    """Blurs one axis of the chosen samples alone, a few at a time.
+
+    A loop of a few samples keeps shapes static for XLA while the number of chosen ones varies.
+    """
+    rows = ops.shape(images)[0]
+    # The chosen ones first. Wrapping around at the end blurs some twice, from the same source.
+    order = ops.argsort(ops.where(applied, 0, 1))
+    chosen = ops.sum(ops.cast(applied, "int32"))
+
+    def step(start, result):
+        at = ops.take(order, ops.mod(start + ops.arange(CHUNK, dtype="int32"), rows))
+        part = ops.take(images, at, axis=0)
+        part = _resampling.blur_pass(part, ops.take(weights, at, axis=0), axis)
+        return start + CHUNK, ops.scatter_update(result, at[:, None], part)
+
+    start = ops.cast(0, "int32")
+    return ops.while_loop(lambda start, _: start < chosen, step, (start, images))[1]
 
 
 def _colours(run):
