@@ -14,7 +14,7 @@ METHODS = ("SimCLR", "BYOL", "SimSiam", "BarlowTwins", "VICReg")
 def test_it_learns_on_cifar(method, data_dir):
     source = quality.load("tfds:cifar10", str(data_dir / "tfds"))
     found = quality.run(method, source, seed=0)
-    # A tenth for the chance of other hardware.
-    wanted = 0.9 * SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
-    assert found["gain"] >= wanted, found
+    wanted = SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
+    # A tenth for other hardware, on which the same seeds round differently.
+    assert found["gain"] >= 0.9 * wanted, found
     assert found["rank_me"] >= 256 / 10, found
