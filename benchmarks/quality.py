@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-# On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take 1.6 times as long.
+# On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 IMAGES, TEST, BATCH, STEPS = 10_000, 2_000, 256, 550
@@ -79,7 +79,7 @@ def load(spec: str = "tfds:cifar10", data_dir: str | None = None):
 def encoder_for(image_shape, seed: int):
     """A ResNet of one block a stage and width 32: 256 features.
 
-    The ImageNet stem makes it 12 times cheaper on 32 pixels than the one for small images.
+    The ImageNet stem makes it much cheaper on 32 pixels than the one for small images.
     """
     from keras_ssl import backbones
 
@@ -95,9 +95,9 @@ def measure(model, source) -> dict[str, float]:
         source: labelled images with a test part.
     """
     from keras_ssl import evaluation, metrics
+    from keras_ssl.run import report
 
-    train = evaluation.extract_features(model, source.images, verbose=0)
-    test = evaluation.extract_features(model, source.test.images, verbose=0)
+    train, test = report.features_of(model, source).values()
     labels = source.labels, source.test.labels
     return {
         "knn": float(evaluation.knn_accuracy(train, labels[0], test, labels[1], verbose=False)),
@@ -126,6 +126,16 @@ def build(method: str, source, seed: int, steps: int = STEPS, **options):
     return model
 
 
+def train(model, source, seed: int, steps: int) -> None:
+    """Trains a model for a number of steps."""
+    from keras_ssl import data
+
+    labels = model.uses_labels
+    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels)
+    epochs = math.ceil(steps / feed.steps_per_epoch)
+    model.fit(feed.stream(epochs=epochs), epochs=1, steps_per_epoch=steps, verbose=0)
+
+
 def run(method: str, source, seed: int = 0, steps: int = STEPS) -> dict[str, float]:
     """Trains one method and measures it beside its own encoder at the start.
 
@@ -139,15 +149,10 @@ def run(method: str, source, seed: int = 0, steps: int = STEPS) -> dict[str, flo
         `measure` of the trained encoder, the same of the random one under `random_…`, `gain` of
         the kNN, and `seconds` of training.
     """
-    from keras_ssl import data
-
     model = build(method, source, seed, steps)
     random = measure(model.standalone_encoder(), source)
-    labels = model.uses_labels
-    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels)
-    epochs = math.ceil(steps / feed.steps_per_epoch)
     start = time.perf_counter()
-    model.fit(feed.stream(epochs=epochs), epochs=1, steps_per_epoch=steps, verbose=0)
+    train(model, source, seed, steps)
     seconds = time.perf_counter() - start
     found = measure(model.standalone_encoder(), source)
     found |= {f"random_{name}": value for name, value in random.items()}

@@ -8,13 +8,13 @@ variant differs from the fused pipeline in the named choice alone. kNN on all te
 """
 
 import argparse
-import math
 import statistics
 
 import quality
 from keras import ops
 
 from keras_ssl import data, evaluation, views
+from keras_ssl.run import report
 from keras_ssl.views import _transform
 
 
@@ -79,11 +79,8 @@ VARIANTS = {
 def knn_after(variant, source, seed, steps):
     """kNN after training with a variant's views."""
     model = quality.build("SimCLR", source, seed, steps, views=pipeline(**VARIANTS[variant]))
-    feed = data.EpochData(source, quality.BATCH, seed=seed, drop_remainder=True)
-    epochs = math.ceil(steps / feed.steps_per_epoch)
-    model.fit(feed.stream(epochs=epochs), steps_per_epoch=steps, verbose=0)
-    train = evaluation.extract_features(model, source.images, verbose=False)
-    test = evaluation.extract_features(model, source.test.images, verbose=False)
+    quality.train(model, source, seed, steps)
+    train, test = report.features_of(model, source).values()
     labels = source.labels, source.test.labels
     return float(evaluation.knn_accuracy(train, labels[0], test, labels[1], verbose=False))
 

@@ -103,6 +103,22 @@ def check_views(loss: str, views: Sequence, name: str = "projections", least: in
     return tensors
 
 
+def check_two_views(loss: str, *groups: Sequence) -> None:
+    """Requires every group of tensors to hold one for each of two views.
+
+    Args:
+        loss: name of the loss, for the message.
+        *groups: sequences of one tensor a view.
+
+    Raises:
+        ValueError: if one has another length.
+    """
+    counts = [len(group) for group in groups]
+    if any(count != 2 for count in counts):
+        received = " and ".join(str(count) for count in counts)
+        raise ValueError(f"{loss} compares exactly two views; received {received}.")
+
+
 def check_batch(loss: str, x: Any, reason: str) -> None:
     """Refuses a global batch of one row when that is known before the step runs.
 

@@ -9,7 +9,14 @@ from typing import Any
 from keras import ops
 
 from keras_ssl.core import distribution
-from keras_ssl.losses._math import check_batch, check_positive, check_views, normalize, own_columns
+from keras_ssl.losses._math import (
+    check_batch,
+    check_positive,
+    check_two_views,
+    check_views,
+    normalize,
+    own_columns,
+)
 
 
 @distribution.kind("gathered")
@@ -107,8 +114,7 @@ def pair_weight(similarity: Any, sigma: float) -> Any:
 def _decoupled(name, projections, temperature, symmetric, weight) -> Any:
     check_positive(name, "temperature", temperature)
     views = check_views(name, projections)
-    if len(views) != 2:
-        raise ValueError(f"{name} compares exactly two views; received {len(views)}.")
+    check_two_views(name, views)
     views = [normalize(view) for view in views]
     check_batch(name, views[0], "whose other images are the negatives")
     # One collective for both views: two in flight may start in another order per replica.

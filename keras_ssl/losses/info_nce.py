@@ -14,6 +14,7 @@ from keras_ssl.losses._math import (
     check_batch,
     check_pair,
     check_positive,
+    check_two_views,
     normalize,
     own_columns,
 )
@@ -113,10 +114,7 @@ def moco_v3(queries: Sequence, keys: Sequence, *, temperature: float = 1.0) -> A
     >>> q, k = np.random.normal(size=(2, 2, 8, 16))
     >>> loss = moco_v3(list(q), list(k), temperature=0.2)
     """
-    if len(queries) != 2 or len(keys) != 2:
-        raise ValueError(
-            f"moco_v3 compares exactly two views; received {len(queries)} and {len(keys)}."
-        )
+    check_two_views("moco_v3", queries, keys)
     pairs = (queries[0], keys[1]), (queries[1], keys[0])
     both = [info_nce(q, ops.stop_gradient(k), temperature=temperature) for q, k in pairs]
     return 2.0 * temperature * (both[0] + both[1])
@@ -155,10 +153,7 @@ def nnclr(
     >>> n, p = np.random.normal(size=(2, 2, 8, 16))
     >>> loss = nnclr(list(n), list(p))
     """
-    if len(neighbors) != 2 or len(predictions) != 2:
-        raise ValueError(
-            f"nnclr compares exactly two views; received {len(neighbors)} and {len(predictions)}."
-        )
+    check_two_views("nnclr", neighbors, predictions)
     if negatives not in ("other view", "both") or (negatives == "both" and decoupled):
         raise ValueError(
             'negatives is "other view", or "both" without decoupled; received '

@@ -83,11 +83,14 @@ class BYOL(JointEmbedding):
             return projection
         return self.predictor(projection, training=training)
 
+    def target_projection(self, view: Any, training: bool) -> Any:
+        """The teacher's projections `(B, D)` of one view, without gradient."""
+        return self.teacher_projector(
+            self.teacher_encoder(view, training=training), training=training
+        )
+
     def compute_losses(self, views: list, training: bool) -> dict[str, Any]:
         """Regression of the teacher's projections, summed over both directions."""
         predictions = [self.predict_projection(view, training) for view in views]
-        targets = [
-            self.teacher_projector(self.teacher_encoder(view, training=training), training=training)
-            for view in views[:2]
-        ]
+        targets = [self.target_projection(view, training) for view in views[:2]]
         return {"byol": losses.byol(predictions, targets)}

@@ -71,8 +71,5 @@ class MoCoV3(BYOL):
     def compute_losses(self, views: list, training: bool) -> dict[str, Any]:
         """InfoNCE of both directions, times twice the temperature."""
         queries = [self.predict_projection(view, training) for view in views]
-        keys = [
-            self.teacher_projector(self.teacher_encoder(view, training=training), training=training)
-            for view in views
-        ]
+        keys = [self.target_projection(view, training) for view in views]
         return {"info_nce": losses.moco_v3(queries, keys, temperature=self.temperature)}
