@@ -149,7 +149,7 @@ def test_doubled_losses_fail_every_loss_vector(monkeypatch):
     for name in keras_ssl.losses.__all__:
         function = getattr(keras_ssl.losses, name)
         if hasattr(function, "distributed_kind"):
-            monkeypatch.setattr(cases.losses, name, _doubled(function))
+            monkeypatch.setattr(keras_ssl.losses, name, _doubled(function))
     unnoticed = [path.stem for path in vectors if not _check(path)]
     assert not unnoticed
 
