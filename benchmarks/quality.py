@@ -65,6 +65,9 @@ SETTINGS = {
     ),
     "SupCon": Setting({"projector": (256, 128)}),
     "CACR": Setting({"projector": (256, 128)}),
+    "GSimCLR": Setting({"projector": (256, 128), "temperature": 0.2, "autoencoder_epochs": 3}),
+    "Hydra": Setting({"classes": 10, "projector": (512, 128)}),
+    "SLA": Setting({"classes": 10}),
 }
 
 
@@ -130,8 +133,11 @@ def train(model, source, seed: int, steps: int) -> None:
     """Trains a model for a number of steps."""
     from keras_ssl import data
 
+    order = None
+    if model.guides_batches:
+        order = data.GuidedOrder(model.clusters_of(source.images, BATCH, 0), BATCH, seed=seed)
     labels = model.uses_labels
-    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels)
+    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels, order=order)
     epochs = math.ceil(steps / feed.steps_per_epoch)
     model.fit(feed.stream(epochs=epochs), epochs=1, steps_per_epoch=steps, verbose=0)
 
@@ -164,12 +170,12 @@ def page(results: Mapping[str, Mapping[str, dict[str, float]]], steps: int) -> s
     text = (
         "What each method learns in the same number of steps, by `python benchmarks/quality.py "
         "--data-dir DIR --write docs/benchmarks/quality.md` (`--methods`, `--seeds` add rows): "
-        f"CIFAR-10, {IMAGES:,} images without labels (SupCon sees them), a ResNet of width {WIDTH} "
-        f"with one block a stage and the ImageNet stem, batch {BATCH}, {steps} steps of AdamW; kNN "
-        f"and linear accuracy on {TEST:,} test images, RankMe of 256 features. Mean ± standard "
-        "deviation where there are several seeds. Seconds are those of training on two CPU cores "
-        "that did other work besides. These settings are small; they say that a method learns, "
-        "not which is best."
+        f"CIFAR-10, {IMAGES:,} images without labels (SupCon, Hydra and SLA see them), a ResNet of "
+        f"width {WIDTH} with one block a stage and the ImageNet stem, batch {BATCH}, {steps} steps "
+        f"of AdamW; kNN and linear accuracy on {TEST:,} test images, RankMe of 256 features. Mean "
+        "± standard deviation where there are several seeds. Seconds are those of training on two "
+        "CPU cores that did other work besides. These settings are small; they say that a method "
+        "learns, not which is best."
     )
     return "# Quality\n\n" + "\n".join(textwrap.wrap(text, 100)) + f"\n\n{table(results)}\n"
 

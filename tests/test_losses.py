@@ -15,7 +15,30 @@ PUBLIC = [name for name in losses.__all__ if name != "normalize"]
 
 # Public loss -> a scalar of two views, so that every declared function runs in every test.
 QUEUE = np.random.default_rng(7).normal(size=(11, 16)).astype("float32")
+
+
+def classes_of(x):
+    """Three classes that travel with their rows to whatever replica."""
+    x = tf.stop_gradient(x)
+    return tf.cast(x[:, 0] > 0, "int32") + tf.cast(x[:, 1] > 0, "int32")
+
+
+def joint_logits(a, b):
+    """Logits of two transformed copies of every row: (2 B, 2 D)."""
+    copies = [tf.concat([a, b], 1), tf.concat([b, a * b], 1)]
+    return tf.reshape(tf.stack(copies, 1), (-1, 2 * a.shape[1]))
+
+
 SCALARS = {
+    "classification": lambda a, b: losses.classification(a * b, classes_of(a)),
+    "simlap": lambda a, b: losses.simlap(a, tf.sigmoid(b), classes_of(a), classes_of(b)),
+    "sla": lambda a, b: losses.sla(joint_logits(a, b), classes_of(a), transforms=2),
+    "sla_aggregate": lambda a, b: keras.ops.mean(
+        losses.sla_aggregate(joint_logits(a, b), transforms=2) ** 2
+    ),
+    "sla_distillation": lambda a, b: losses.sla_distillation(
+        joint_logits(a, b), a + b, transforms=2
+    ),
     "cacr_attraction": lambda a, b: losses.cacr_attraction([a, b, a * b]),
     "cacr_momentum": lambda a, b: losses.cacr_momentum([a, a * b], b, temperature=0.5),
     "cacr_repulsion": lambda a, b: losses.cacr_repulsion([a, b, a * b]),

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_test import build, check_replicas, images, run_model_test, train
+from model_test import build, check_replicas, images, one_view, run_model_test, train
 
 from keras_ssl import backbones, models
 from keras_ssl.core import methods
@@ -29,6 +29,9 @@ SMALL = {
     },
     models.CACR: {"projector": (16, 8)},
     models.SupCon: {"projector": (16, 8)},
+    models.GSimCLR: {"projector": (16, 8), "temperature": 0.5},
+    models.Hydra: {"classes": 4, "projector": (16, 8), "gate": (8, 16)},
+    models.SLA: {"classes": 4, "views": one_view()},
 }
 # One method per engine, and every method with state of its own.
 FULL = {models.SimCLR, models.BYOL, models.MoCoV2, models.NNCLR}

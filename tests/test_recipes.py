@@ -31,8 +31,13 @@ TABLE = {
     "nnclr_imagenet": (1000, 4096, 4.8, 10, 0.0, 1e-6, (2048, 2048, 256), (4096, 256)),
     "sup_con_cifar": (1000, 1024, 0.5, 10, 1e-3, 1e-4, (2048, 128), None),
     "sup_con_imagenet": (700, 4096, 4.8, 10, 0.0, 1e-6, (2048, 128), None),
-    "cacr_cifar": (200, 128, 0.06, 0, 0.0, 1e-4, (512, 128), None),
+    "cacr_cifar": (200, 128, 0.06, 0, 1e-3, 1e-4, (512, 128), None),
     "cacr_imagenet": (1000, 4096, 4.8, 10, 0.0, 1.5e-6, (4096, 256), None),
+    "hydra_cifar": (50, 256, 1e-3, 2, 0.0, 5e-4, (2048, 256), None),
+    "hydra_imagenet": (100, 512, 1e-3, 5, 0.0, 5e-4, (2048, 256), None),
+    "sla_cifar": (205, 128, 0.1, 0, 1e-2, 1e-4, (), None),
+    "sla_imagenet": (90, 256, 0.1, 0, 1e-2, 1e-4, (), None),
+    "gsimclr_imagenet": (100, 256, 0.3, 10, 0.0, 1e-6, (256, 128, 50), None),
 }
 # Views of another name than the method.
 VIEWS = {
@@ -42,6 +47,7 @@ VIEWS = {
     "NNCLR": "byol",
     "DCL": "simclr",
     "DCLW": "simclr",
+    "GSimCLR": "simclr",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -49,6 +55,9 @@ SETTINGS = {
     "moco_v3_cifar": {"temperature": 0.2},
     "moco_v3_imagenet": {"temperature": 1.0},
     "cacr_cifar": {"positive_temperature": 1.0, "negative_temperature": 0.9},
+    "hydra_cifar": {"temperature": 0.1, "pairs": "arbitrary", "classes": 10, "joint": False},
+    "sla_cifar": {"transforms": "rotation", "temperature": 1.0, "classes": 10, "summed": False},
+    "sla_imagenet": {"classes": 1000, "summed": True},
     "dcl_cifar": {"temperature": 0.1},
     "dclw_cifar": {"temperature": 0.1, "sigma": 0.5},
     "nnclr_cifar": {"temperature": 0.2, "queue_size": 65536},
@@ -98,6 +107,22 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
 def test_a_digits_recipe_builds_whole(name):
     model = recipes.get(name).build((16, 16, 1), 6, seed=0)
     assert model.encoder.input_shape == (None, 16, 16, 1)
+
+
+def test_rates_that_fall_in_steps_or_start_again():
+    encoder = tiny_encoder((32, 32, 3))
+    sla = recipes.get("sla_cifar").build((32, 32, 3), 100, seed=0, backbone=encoder)
+    rate = sla.optimizer._learning_rate
+    at = [float(rate(epoch * 100)) for epoch in (0, 100, 110, 150, 160, 204)]
+    assert at == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    recipe = recipes.get("gsimclr_cifar")
+    assert (recipe.epochs, recipe.batch_size, recipe.projector) == (15, 64, (256, 128, 50))
+    guided = recipe.build((32, 32, 3), 781, seed=0, backbone=encoder)
+    rate = guided.optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 500, 999, 1000, 2999)] == pytest.approx(
+        [0.1, 0.05, 0.0, 0.1, 0.0], abs=1e-4
+    )
+    assert guided.optimizer.momentum == 0.0 and guided.temperature == 0.1
 
 
 def test_encoders_are_the_papers():

@@ -245,6 +245,22 @@ def test_named_tables_are_the_published_ones(name, side):
     assert merged(recipe(name, side)) == merged(PUBLISHED[name, side])
 
 
+@pytest.mark.parametrize(("name", "side"), [("hydra", 32), ("hydra", 224), ("sla", 224)])
+def test_recipes_of_one_view_crop_and_flip(name, side):
+    layer = views.get(name, (side, side, 3))
+    assert layer.count == 1
+    crop, flip, normalize = layer.pipelines[0].transforms
+    assert crop.area == ((0.7, 1.0) if side == 32 else FULL) and crop.size == (side, side)
+    assert isinstance(flip, views.HorizontalFlip) and isinstance(normalize, views.Normalize)
+
+
+def test_label_augmentation_shifts_small_images():
+    shift, flip, normalize = views.get("sla", (32, 32, 3)).pipelines[0].transforms
+    assert isinstance(shift, views.Affine) and isinstance(flip, views.HorizontalFlip)
+    assert shift.shift * 32 == 4 and shift.rotation == 0 and shift.scale == (1.0, 1.0)
+    assert tuple(normalize.mean) == (0.5, 0.5, 0.5) == tuple(normalize.std)
+
+
 def test_exact_recipes_use_the_published_interpolation():
     kernels = {
         name: views.get(name, (224, 224, 3), exact=True).pipelines[0].transforms[0].interpolation

@@ -2,8 +2,17 @@
 """Encoders: small convolutional networks, residual networks, and adapters to other libraries."""
 
 from keras_ssl.backbones._adapters import from_keras_applications, from_keras_cv
+from keras_ssl.backbones._autoencoder import DenoisingAutoencoder
 from keras_ssl.backbones._convnet import ConvNet
 from keras_ssl.backbones._get import get, names
 from keras_ssl.backbones._resnet import ResNet
 
-__all__ = ["ConvNet", "ResNet", "from_keras_applications", "from_keras_cv", "get", "names"]
+__all__ = [
+    "ConvNet",
+    "DenoisingAutoencoder",
+    "ResNet",
+    "from_keras_applications",
+    "from_keras_cv",
+    "get",
+    "names",
+]

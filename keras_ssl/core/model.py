@@ -30,6 +30,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         minimum_batch: fewest rows with which the objective means anything.
         teachers_move: `"after"` the optimizer's step (BYOL, DINO) or `"before"` the forward pass
             (MoCo).
+        guides_batches: whether `clusters_of(images, batch_size)` decides which images share a
+            batch (G-SimCLR), see `data.GuidedOrder`.
 
     Constructor arguments must be kept as attributes of the same name: the config that
     `save` stores is read from them.
@@ -45,6 +47,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
     uses_labels: bool = False
     minimum_batch: int = 1
     teachers_move: str = "after"
+    guides_batches: bool = False
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)

@@ -41,6 +41,8 @@ class EpochData:
         check_finite: Looks for NaN and infinity in the first epoch that is fed; integers are
             never looked at.
         labels: Yields (x, y) in place of x.
+        order: Function from the epoch's number to the rows (M,) it visits, in place of a shuffle;
+            M is the same in every epoch. See `GuidedOrder`.
 
     Raises:
         ValueError: For empty data, a batch size that does not fit, or labels that are missing.
@@ -63,9 +65,11 @@ class EpochData:
         drop_remainder: bool = False,
         check_finite: bool = True,
         labels: bool = False,
+        order: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.source = _as_source(source)
-        rows = len(self.source)
+        self.order = order
+        rows = len(self.source) if order is None else len(order(0))
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         if drop_remainder and batch_size > rows:
@@ -160,10 +164,12 @@ class EpochData:
         return self._build(tf.data.Dataset.range(first, last), start_epoch, steps, None)
 
     def _order(self, epoch: int) -> np.ndarray:
-        if not self.shuffle:
+        if self.order is None and not self.shuffle:
             return np.arange(len(self.source))
         if self._last_order[0] != epoch:
-            self._last_order = epoch, epoch_order(len(self.source), self.seed, epoch)
+            own = self.order
+            rows = epoch_order(len(self.source), self.seed, epoch) if own is None else own(epoch)
+            self._last_order = epoch, rows
         return self._last_order[1]
 
     def _check_start(self, epoch: int, batch: int) -> None:

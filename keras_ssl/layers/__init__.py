@@ -8,11 +8,13 @@ from keras_ssl.layers._batch_norm import (
 )
 from keras_ssl.layers._encoder import as_encoder
 from keras_ssl.layers._mlp import MLP
+from keras_ssl.layers._pair_gate import PairGate
 from keras_ssl.layers._queue import Queue
 from keras_ssl.layers._split_batch_norm import SplitBatchNormalization, split_batch_norm
 
 __all__ = [
     "MLP",
+    "PairGate",
     "Queue",
     "SplitBatchNormalization",
     "as_encoder",

@@ -10,10 +10,17 @@ and its gradients, summed over the replicas and divided by their number, are the
 from keras_ssl.losses._math import normalize
 from keras_ssl.losses.barlow_twins import barlow_twins, cross_correlation
 from keras_ssl.losses.cacr import cacr_attraction, cacr_momentum, cacr_repulsion
+from keras_ssl.losses.classification import (
+    classification,
+    sla,
+    sla_aggregate,
+    sla_distillation,
+)
 from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
 from keras_ssl.losses.dcl import dcl, dclw
 from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
 from keras_ssl.losses.nt_xent import nt_xent
+from keras_ssl.losses.simlap import simlap
 from keras_ssl.losses.sup_con import sup_con
 from keras_ssl.losses.vicreg import (
     vicreg,
@@ -28,6 +35,7 @@ __all__ = [
     "cacr_attraction",
     "cacr_momentum",
     "cacr_repulsion",
+    "classification",
     "cross_correlation",
     "dcl",
     "dclw",
@@ -37,7 +45,11 @@ __all__ = [
     "nnclr",
     "normalize",
     "nt_xent",
+    "simlap",
     "simsiam",
+    "sla",
+    "sla_aggregate",
+    "sla_distillation",
     "sup_con",
     "vicreg",
     "vicreg_covariance",

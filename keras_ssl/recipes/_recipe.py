@@ -20,7 +20,7 @@ LONGEST_WARMUP = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer with its learning rate schedule: linear warm-up, then half a cosine.
+    """An optimizer with its learning rate schedule: linear warm-up, then half a cosine, or steps.
 
     Args:
         kind: `"lars"`, `"sgd"` or `"adamw"`.
@@ -31,6 +31,10 @@ class Optimizer:
         end_factor: learning rate at the end, as a share of the scaled base.
         weight_decay: L2 decay; for `"adamw"` decoupled.
         constant: regular expression of variable paths whose learning rate does not decay.
+        drops: shares of the run after each of which the rate falls to a tenth, in place of the
+            cosine; without warm-up.
+        restart_steps: length of the first of several cosines, each twice as long as the one
+            before (Loshchilov & Hutter, 2017), in place of one; without warm-up.
         options: further arguments of the optimizer's class.
     """
 
@@ -42,6 +46,8 @@ class Optimizer:
     end_factor: float = 0.0
     weight_decay: float = 0.0
     constant: str | None = None
+    drops: tuple[float, ...] = ()
+    restart_steps: int | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self, epochs: int, steps_per_epoch: int, batch_size: int) -> Any:
@@ -56,19 +62,29 @@ class Optimizer:
             A Keras optimizer.
         """
         base = self.scaled(batch_size)
-        schedule = schedules.WarmupCosine(
-            base,
-            total_steps=epochs * steps_per_epoch,
-            warmup_steps=min(self.warmup_epochs, LONGEST_WARMUP * epochs) * steps_per_epoch,
-            start=min(self.warmup_start, base),
-            end=base * self.end_factor,
-        )
+        schedule = self._schedule(base, epochs, steps_per_epoch)
         classes = {"lars": optimizers.LARS, "sgd": optimizers.SGD, "adamw": optimizers.AdamW}
         options = dict(self.options)
         if self.constant is not None:
             classes["sgd"] = optimizers.PartlyConstantSGD
             options |= {"constant": self.constant, "constant_rate": base}
         return classes[self.kind](schedule, weight_decay=self.weight_decay, **options)
+
+    def _schedule(self, base: float, epochs: int, steps_per_epoch: int) -> Any:
+        steps = epochs * steps_per_epoch
+        if self.drops:
+            ends = [round(share * steps) for share in self.drops]
+            rates = [base * 0.1**index for index in range(len(ends) + 1)]
+            return keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates)
+        if self.restart_steps is not None:
+            return keras.optimizers.schedules.CosineDecayRestarts(base, self.restart_steps)
+        return schedules.WarmupCosine(
+            base,
+            total_steps=steps,
+            warmup_steps=min(self.warmup_epochs, LONGEST_WARMUP * epochs) * steps_per_epoch,
+            start=min(self.warmup_start, base),
+            end=base * self.end_factor,
+        )
 
     def scaled(self, batch_size: int) -> float:
         """The peak learning rate for a global batch."""

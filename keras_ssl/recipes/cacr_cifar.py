@@ -8,7 +8,7 @@
 | views | five equal ones |
 | batch, epochs | 128, 200 |
 | optimizer | SGD (momentum 0.9), 0.12 x batch/256 |
-| schedule | cosine to 0 (the authors: a tenth at 155, 170 and 185) |
+| schedule | a tenth after 155, 170 and 185 epochs |
 | weight decay | 1e-4 on all |
 
 Source: Zheng et al., 2023 (https://arxiv.org/abs/2105.03746); JegZheng/CACR-SSL.
@@ -27,7 +27,7 @@ RECIPE = Recipe(
     image_shape=(32, 32, 3),
     epochs=200,
     batch_size=128,
-    optimizer=Optimizer("sgd", learning_rate=0.12, weight_decay=1e-4),
+    optimizer=Optimizer("sgd", learning_rate=0.12, weight_decay=1e-4, drops=(0.775, 0.85, 0.925)),
     projector=(512, 128),
     model={"positive_temperature": 1.0, "negative_temperature": 0.9},
 )

@@ -27,6 +27,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.results = self.path / "results.json"
         self.views = self.path / "views.png"
+        self.clusters = self.path / "clusters.npy"
         self.embedding = self.path / "embedding.png"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoint = self.path / "checkpoint" / "state.npz"

@@ -70,6 +70,8 @@ def pretrain(
         folder = RunFolder.create(run_dir, name)
         folder.write_json(folder.config, describe(settings, source, device_name()))
     print(f"Run folder: {folder.path}", flush=True)
+    if model.guides_batches:
+        feed = _guided(model, feed, folder)
 
     reason = report.missing_labels(source)
     before = None if reason else report.features_of(model.standalone_encoder(), source)
@@ -161,7 +163,8 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
     rows = len(source.images)
     # One image alone has nothing to be compared with, and replicas cannot share a short batch.
     short = rows % batch_size
-    drop = short == 1 or (strategy is not None and short > 0)
+    guided = registry.find(recipe.method).guides_batches
+    drop = short == 1 or ((strategy is not None or guided) and short > 0)
     feed = data.EpochData(
         source,
         batch_size,
@@ -172,6 +175,9 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
     if drop:
         logger.warning("The last %d image(s) of every epoch are left out.", short)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
+    options = dict(recipe.model)
+    if "classes" in options and source.labels is not None:
+        options["classes"] = int(source.labels.max()) + 1
     with scope:
         model = recipe.build(
             tuple(source.image_shape),
@@ -180,8 +186,25 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
             backbone=settings.backbone,
             epochs=settings.epochs,
             batch_size=batch_size,
+            model=options,
         )
     return model, feed
+
+
+def _guided(model: Any, feed: Any, folder: RunFolder) -> Any:
+    """The same batches, of images that the model wants to see together."""
+    from keras_ssl import data
+
+    if folder.clusters.exists():
+        clusters = np.load(folder.clusters)
+    else:
+        clusters = model.clusters_of(feed.source.images, feed.batch_size)
+        # Kept: a run that continues must go on with the same batches.
+        part = folder.clusters.with_suffix(".part.npy")
+        np.save(part, clusters)
+        part.replace(folder.clusters)
+    order = data.GuidedOrder(clusters, feed.batch_size, seed=feed.seed, leftover=model.leftover)
+    return data.EpochData(feed.source, feed.batch_size, seed=feed.seed, order=order)
 
 
 def read_model(path: pathlib.Path) -> Any:

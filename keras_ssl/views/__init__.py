@@ -16,6 +16,7 @@ from keras_ssl.views.geometry import (
     RandomResizedCrop,
     Rotate,
 )
+from keras_ssl.views.label_augmentation import LabelAugmentation
 from keras_ssl.views.multi import MultiCrop, TwoViews
 from keras_ssl.views.pipeline import Pipeline, Preprocess
 from keras_ssl.views.show import show
@@ -29,6 +30,7 @@ __all__ = [
     "GaussianNoise",
     "Grayscale",
     "HorizontalFlip",
+    "LabelAugmentation",
     "MultiCrop",
     "Normalize",
     "Pipeline",

@@ -2,6 +2,7 @@
 """A list of transforms that makes one view of a batch of images."""
 
 import itertools
+import json
 
 import keras
 from keras import ops
@@ -12,6 +13,10 @@ from keras_ssl.views import _banded, _fused
 from keras_ssl.views._transform import Transform, register
 from keras_ssl.views.colour import Normalize
 from keras_ssl.views.wrap import Wrap
+
+# Equal pipelines share their compiled functions: a loaded model need not wait for XLA again.
+_COMPILED: dict = {}
+MOST_COMPILED = 64
 
 
 def as_seed(seed, generator):
@@ -222,6 +227,16 @@ class Pipeline(keras.layers.Layer):
 
     def _functions(self, members):
         """The compiled forms of a section: as a whole, and in stages (None where nothing fuses)."""
+        key = _identity(members, self.exact, self.fused)
+        if key is None:
+            return self._make_functions(members)
+        if key not in _COMPILED:
+            while len(_COMPILED) >= MOST_COMPILED:
+                _COMPILED.pop(next(iter(_COMPILED)))
+            _COMPILED[key] = self._make_functions(members)
+        return _COMPILED[key]
+
+    def _make_functions(self, members):
         runs = _fused.split_runs(members)
 
         def apply(images, uniform, noises):
@@ -305,6 +320,16 @@ class Pipeline(keras.layers.Layer):
         """Builds the pipeline from `get_config`."""
         members = [keras.saving.deserialize_keras_object(t) for t in config.pop("transforms")]
         return cls(members, **config)
+
+
+def _identity(members, *settings):
+    """A key that equal members share; None where their settings are not plain values."""
+    try:
+        configs = [json.dumps(member.get_config(), sort_keys=True) for member in members]
+    except TypeError:
+        return None
+    # The classes themselves: a class that was defined again under its name is another one.
+    return (*settings, *((type(m), c) for m, c in zip(members, configs, strict=True)))
 
 
 def _sections(transforms):

@@ -21,6 +21,7 @@ logger = logging.getLogger("keras_ssl")
 SMALL_SIDE = 96
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SWAV = ((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
 # Pixel mean and standard deviation of scikit-learn's handwritten digits in 0..1.
 DIGITS = (0.3053, 0.3760)
@@ -42,6 +43,7 @@ class Row:
         interpolation: Of the crop when exact; the fast path is bilinear.
         reference: Whose contrast and saturation, see `ColorJitter`.
         normalize: Mean and standard deviation.
+        shift: Largest displacement as a share of the size, in place of a crop.
     """
 
     area: tuple[float, float]
@@ -55,8 +57,10 @@ class Row:
     interpolation: str = "bicubic"
     reference: str = "pil"
     normalize: tuple = IMAGENET
+    shift: float | None = None
 
 
+_NONE = (0.0, 0.0, 0.0, 0.0)
 _STRONG, _HALF, _SOFT = (0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1), (0.4, 0.4, 0.2, 0.1)
 _BYOL = (
     Row((0.08, 1.0), _SOFT, blur=1.0),
@@ -66,7 +70,8 @@ _SWAV = Row((0.14, 1.0), _STRONG, blur=0.5, count=2, interpolation="bilinear", n
 _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
 # Sources: google-research/simclr; facebookresearch/moco, simsiam, barlowtwins, vicreg, swav, dino;
-# google-deepmind BYOL; JegZheng/CACR-SSL.
+# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA. Hydra's crop on ImageNet is the usual one of
+# supervised training, which its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -80,6 +85,8 @@ IMAGENET_TABLE = {
         replace(_DINO, area=(0.05, 0.4), blur=0.5, size=96, count=8),
     ),
     "cacr": _BYOL,
+    "hydra": (Row((0.08, 1.0), _NONE, gray=0.0),),
+    "sla": (Row((0.08, 1.0), _NONE, gray=0.0),),
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -88,7 +95,8 @@ _ASYMMETRIC = (
     Row((0.08, 1.0), _SOFT, solarize=0.2, **_SMALL),
 )
 # Sources: google-research/simclr README; the CIFAR demo of facebookresearch/moco; solo-learn's
-# CIFAR presets (asymmetric, vicreg, symmetric); JegZheng/CACR-SSL.
+# CIFAR presets (asymmetric, vicreg, symmetric); JegZheng/CACR-SSL; erow/vitookit (SimLAP);
+# hankook/SLA, whose crop from 4 pixels of padding is a shift.
 SMALL_TABLE = {
     "simclr": (Row((0.08, 1.0), _HALF, count=2, reference="tensorflow", **_SMALL),),
     "moco_v2": (Row((0.08, 1.0), _HALF, count=2, **_SMALL),),
@@ -98,6 +106,8 @@ SMALL_TABLE = {
     "swav": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, **_SMALL),),
     "dino": _ASYMMETRIC,
     "cacr": (Row((0.2, 1.0), (0.4, 0.4, 0.4, 0.4), jitter_probability=1.0, count=5, **_SMALL),),
+    "hydra": (Row((0.7, 1.0), _NONE, gray=0.0, **_SMALL),),
+    "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):
     _table["simsiam"] = _table["moco_v2"]
@@ -159,20 +169,22 @@ def build(row: Row, image_shape, *, exact: bool = False) -> Pipeline:
     channels = image_shape[2]
     size = row.size or tuple(image_shape[:2])
     interpolation = row.interpolation if exact else "bilinear"
-    members = [RandomResizedCrop(size, row.area, interpolation=interpolation), HorizontalFlip()]
+    crop = RandomResizedCrop(size, row.area, interpolation=interpolation)
+    members = [crop if row.shift is None else Affine(shift=row.shift), HorizontalFlip()]
     brightness, contrast, saturation, hue = row.jitter
     mean, std = row.normalize
-    if channels == 3:
-        members.append(
-            ColorJitter(
-                brightness, contrast, saturation, hue, row.jitter_probability, row.reference
-            )
-        )
-        members += [Grayscale(row.gray)] if row.gray else []
-    else:
+    if channels != 3:
         mean, std = sum(mean) / 3, sum(std) / 3
-        if channels == 1:
+    if any(row.jitter):
+        if channels == 3:
+            members.append(
+                ColorJitter(
+                    brightness, contrast, saturation, hue, row.jitter_probability, row.reference
+                )
+            )
+        elif channels == 1:
             members.append(ColorJitter(brightness, contrast, probability=row.jitter_probability))
+    members += [Grayscale(row.gray)] if row.gray and channels == 3 else []
     members += [GaussianBlur(probability=row.blur)] if row.blur else []
     members += [Solarize(probability=row.solarize)] if row.solarize else []
     return Pipeline([*members, Normalize(mean, std)], exact=exact)

@@ -14,10 +14,10 @@ from pathlib import Path
 # The file is also loaded by its path, outside of any package.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from adapters import contrastive, evaluation, non_contrastive, optimization
+from adapters import contrastive, evaluation, labelled, non_contrastive, optimization
 
 CASES: dict[str, Callable[[dict, dict], dict]] = {
     name: adapter
-    for family in (contrastive, evaluation, non_contrastive, optimization)
+    for family in (contrastive, evaluation, labelled, non_contrastive, optimization)
     for name, adapter in family.CASES.items()
 }

@@ -6,11 +6,14 @@ from keras_ssl.models.joint_embedding.byol import BYOL
 from keras_ssl.models.joint_embedding.cacr import CACR
 from keras_ssl.models.joint_embedding.dcl import DCL, DCLW
 from keras_ssl.models.joint_embedding.engine import JointEmbedding
+from keras_ssl.models.joint_embedding.gsimclr import GSimCLR
+from keras_ssl.models.joint_embedding.hydra import Hydra
 from keras_ssl.models.joint_embedding.moco_v2 import MoCoV2
 from keras_ssl.models.joint_embedding.moco_v3 import MoCoV3
 from keras_ssl.models.joint_embedding.nnclr import NNCLR
 from keras_ssl.models.joint_embedding.simclr import SimCLR
 from keras_ssl.models.joint_embedding.simsiam import SimSiam
+from keras_ssl.models.joint_embedding.sla import SLA
 from keras_ssl.models.joint_embedding.sup_con import SupCon
 from keras_ssl.models.joint_embedding.vicreg import VICReg
 
@@ -20,10 +23,13 @@ __all__ = [
     "CACR",
     "DCL",
     "DCLW",
+    "GSimCLR",
+    "Hydra",
     "JointEmbedding",
     "MoCoV2",
     "MoCoV3",
     "NNCLR",
+    "SLA",
     "SimCLR",
     "SimSiam",
     "SupCon",
