@@ -65,6 +65,14 @@ SETTINGS = {
     ),
     "SupCon": Setting({"projector": (256, 128)}),
     "CACR": Setting({"projector": (256, 128)}),
+    "DirectPred": Setting({"projector": (512, 128)}, momentum=0.95),
+    "MixedBarlowTwins": Setting(
+        {"projector": (512, 512, 512), "lambd": 0.0051, "normalize": False}
+    ),
+    "LeJEPA": Setting(
+        {"projector": (512, 512, 64), "trade_off": 0.02, "slices": 256, "centre": "all"}
+    ),
+    "SIE": Setting({"projector": (512, 512, 512)}),
     "GSimCLR": Setting({"projector": (256, 128), "temperature": 0.2, "autoencoder_epochs": 3}),
     "Hydra": Setting({"classes": 10, "projector": (512, 128)}),
     "SLA": Setting({"classes": 10}),

@@ -14,6 +14,9 @@ if keras.backend.backend() == "tensorflow":
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Workers share the cores already.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def pytest_collection_modifyitems(config, items):

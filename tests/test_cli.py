@@ -14,6 +14,8 @@ import pytest
 
 import keras_ssl
 from keras_ssl import cli, run
+from keras_ssl.recipes import Recipe
+from keras_ssl.run import report, training
 from keras_ssl.run.folder import RunFolder
 
 ROOT = pathlib.Path(keras_ssl.__file__).parents[1]
@@ -30,10 +32,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
+@pytest.fixture(autouse=True)
+def few_draws(request, monkeypatch):
+    """Two draws of the labels say as much here as ten; the slow tests of accuracy take all."""
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(report, "DRAWS", 2)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
-    assert cli.main(["pretrain", *SMALL, "--run-dir", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "DRAWS", 2)
+        assert cli.main(["pretrain", *SMALL, "--run-dir", str(folder)]) == 0
     return folder
 
 
@@ -178,10 +189,22 @@ def test_a_row_with_nan_is_named_and_ends_the_run(tmp_path, capsys):
     assert "Row 13" in capsys.readouterr().err
 
 
+def test_the_number_of_classes_is_that_of_the_data(monkeypatch):
+    built = []
+    monkeypatch.setattr(Recipe, "build", lambda self, *a, **k: built.append(k["model"]))
+    settings = run.Settings(method="Hydra", limit=200)
+    training.build_model(settings, training.load_data(settings))
+    assert built[0]["classes"] == 10 and built[0]["temperature"] == 0.1
+
+
 def test_a_method_that_uses_labels_gets_them(tmp_path, capsys):
-    options = ["--method", "SupCon", "--backbone", "convnet", *SMALL]
-    assert cli.main(["pretrain", *options, "--run-dir", str(tmp_path / "run")]) == 0
+    settings = run.Settings(method="SupCon", backbone="convnet", limit=200, batch_size=64)
+    source = training.load_data(settings)
+    _, feed = training.build_model(settings, source)
+    _, labels = next(iter(feed.stream(epochs=1)))
+    assert set(np.asarray(labels)) <= set(range(10)) and labels.shape == (64,)
     np.savez(tmp_path / "bare.npz", x=np.zeros((64, 16, 16, 1), "uint8"))
+    options = ["--method", "SupCon", "--backbone", "convnet", *SMALL]
     options += ["--data", f"npz:{tmp_path}/bare.npz?x=x", "--run-dir", str(tmp_path / "other")]
     assert cli.main(["pretrain", *options]) == 2
     assert "has no labels" in capsys.readouterr().err
@@ -217,8 +240,12 @@ def test_several_devices_and_half_precision(tmp_path):
 
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
-    settings = ["--limit", "256", "--batch-size", "32", "--epochs", "3", "--deterministic"]
-    settings += ["--checkpoint-steps", "3", "--method", "BYOL"]
+    # Without labels: nothing is scored, which would take most of the time.
+    images = np.random.default_rng(0).integers(0, 255, (256, 16, 16, 1), "uint8")
+    np.savez(tmp_path / "images.npz", x=images)
+    settings = ["--data", f"npz:{tmp_path}/images.npz?x=x", "--recipe", "byol_digits"]
+    settings += ["--batch-size", "32", "--epochs", "3", "--deterministic"]
+    settings += ["--checkpoint-steps", "3"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_all = command("pretrain", *settings, "--run-dir", str(whole))
     subprocess.run(run_all, check=True, env=environment(), capture_output=True)

@@ -9,6 +9,8 @@ from sklearn.datasets import load_digits
 from test_models import SMALL
 
 from keras_ssl import backbones, data, models
+from keras_ssl.run import training
+from keras_ssl.run.folder import RunFolder
 
 
 def uneven(seed=0, rows=300, clusters=12):
@@ -91,8 +93,6 @@ def test_the_autoencoder_halves_and_restores():
 def test_fit_on_an_array_guides_its_batches(monkeypatch):
     model = build(models.GSimCLR, {**SMALL[models.GSimCLR], "autoencoder_epochs": 2})
     batch = images(64)
-    clusters = model.clusters_of(batch, 8, verbose=0)
-    assert clusters.shape == (64,) and len(np.unique(clusters)) == 8
     given = []
     monkeypatch.setattr(
         data,
@@ -101,7 +101,26 @@ def test_fit_on_an_array_guides_its_batches(monkeypatch):
     )
     model.fit(batch, batch_size=8, epochs=2, verbose=0)
     assert int(model.optimizer.iterations) == 16
-    assert given[0][1] == 8 and len(given[0][0]) == 64
+    clusters, size = given[0]
+    assert size == 8 and clusters.shape == (64,) and len(np.unique(clusters)) == 8
+
+
+def test_a_run_keeps_its_clusters(tmp_path):
+    asked = []
+
+    class Guide:
+        leftover = "repeat"
+
+        def clusters_of(self, pictures, size):
+            asked.append(size)
+            return np.arange(len(pictures)) % size
+
+    feed = data.EpochData(images(32), 8, seed=1)
+    folder = RunFolder(tmp_path / "run")
+    first, second = (training.guided(Guide(), feed, folder) for _ in range(2))
+    assert asked == [8]
+    assert np.array_equal(first.rows(3, 1), second.rows(3, 1))
+    assert all(len(set(first.rows(0, batch) % 8)) == 8 for batch in range(4))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import tensorflow as tf
 from strategies import strategy as mirrored
 
 from keras_ssl import losses
+from keras_ssl.core import distribution
 
 PUBLIC = [name for name in losses.__all__ if name != "normalize"]
 
@@ -29,7 +30,26 @@ def joint_logits(a, b):
     return tf.reshape(tf.stack(copies, 1), (-1, 2 * a.shape[1]))
 
 
+def everyone(x):
+    """The rows of the global batch."""
+    return keras.ops.arange(keras.ops.shape(x)[0] * distribution.replica_count())
+
+
+def directions(a):
+    """Unit columns."""
+    rows = QUEUE.T[: a.shape[1]]
+    return rows / np.linalg.norm(rows, axis=0)
+
+
 SCALARS = {
+    "sie": lambda a, b: sum(losses.sie(a, b, a[:, 2:] * b[:, 2:], invariant_size=2).values()),
+    "epps_pulley": lambda a, b: keras.ops.sum(losses.epps_pulley(a * b)),
+    "lejepa": lambda a, b: sum(losses.lejepa([a, b, a * b], directions(a)).values()),
+    "sigreg": lambda a, b: losses.sigreg([a, b], directions(a)),
+    # The identity, since the order of the rows must not matter.
+    "mixed_barlow_twins": lambda a, b: sum(
+        losses.mixed_barlow_twins(a, b, a * b, everyone(a), 0.3).values()
+    ),
     "classification": lambda a, b: losses.classification(a * b, classes_of(a)),
     "simlap": lambda a, b: losses.simlap(a, tf.sigmoid(b), classes_of(a), classes_of(b)),
     "sla": lambda a, b: losses.sla(joint_logits(a, b), classes_of(a), transforms=2),
@@ -60,6 +80,10 @@ SCALARS = {
     "vicreg_variance": lambda a, b: losses.vicreg_variance(a * b),
 }
 THREE_VIEWS = {
+    "sigreg_flat": lambda a, b: losses.sigreg([a, b], directions(a), flatten=True),
+    "mixed_barlow_twins_far": lambda a, b: sum(
+        losses.mixed_barlow_twins(a, b, a + b, everyone(a)[::-1], 0.3, form="imagenet").values()
+    ),
     "nt_xent_3": lambda a, b: losses.nt_xent([a, b, a * b]),
     "info_nce_queue": lambda a, b: losses.info_nce(a, b, queue=QUEUE[:, : a.shape[1]]),
     "cacr_euclidean": lambda a, b: losses.cacr_momentum([a, b], a * b, cost="euclidean"),

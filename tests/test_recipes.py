@@ -38,6 +38,14 @@ TABLE = {
     "sla_cifar": (205, 128, 0.1, 0, 1e-2, 1e-4, (), None),
     "sla_imagenet": (90, 256, 0.1, 0, 1e-2, 1e-4, (), None),
     "gsimclr_imagenet": (100, 256, 0.3, 10, 0.0, 1e-6, (256, 128, 50), None),
+    "direct_pred_cifar": (100, 128, 0.03, 0, 1.0, 4e-4, (512, 128), None),
+    "direct_pred_imagenet": (300, 4096, 4.8, 10, 0.0, 1e-6, (4096, 256), None),
+    "mixed_barlow_twins_cifar": (2000, 256, 0.01, 10, 1e-3, 1e-6, (512, 1024), None),
+    "mixed_barlow_twins_imagenet": (300, 1024, 0.8, 10, 1e-3, 1e-6, (8192,) * 3, None),
+    "lejepa_cifar": (800, 256, 2e-3, 1, 1e-3, 5e-4, (2048, 2048, 16), None),
+    "lejepa_imagenet": (100, 512, 5e-4, 10, 1e-3, 5e-4, (2048, 2048, 128), None),
+    "sie_cifar": (2000, 1024, 1e-3, 0, 1.0, 1e-6, (2048,) * 3, None),
+    "sie_imagenet": (2000, 1024, 1e-3, 0, 1.0, 1e-6, (2048,) * 3, None),
 }
 # Views of another name than the method.
 VIEWS = {
@@ -48,6 +56,9 @@ VIEWS = {
     "DCL": "simclr",
     "DCLW": "simclr",
     "GSimCLR": "simclr",
+    "SIE": "vicreg",
+    "DirectPred": "direct_pred",
+    "MixedBarlowTwins": "mixed_barlow_twins",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -55,6 +66,14 @@ SETTINGS = {
     "moco_v3_cifar": {"temperature": 0.2},
     "moco_v3_imagenet": {"temperature": 1.0},
     "cacr_cifar": {"positive_temperature": 1.0, "negative_temperature": 0.9},
+    "direct_pred_cifar": {"rho": 0.3, "epsilon": 0.01, "momentum": 0.996, "update_every": 1},
+    "direct_pred_imagenet": {"rho": 0.3, "epsilon": 0.01},
+    "mixed_barlow_twins_cifar": {"lambd": 1 / 128, "mix_scale": 4.0, "normalize": True},
+    "mixed_barlow_twins_imagenet": {"lambd": 0.0051, "form": "imagenet", "normalize": False},
+    "lejepa_cifar": {"trade_off": 0.02, "slices": 256, "centre": "all"},
+    "lejepa_imagenet": {"trade_off": 0.05, "slices": 1024, "centre": "global"},
+    "sie_cifar": {"split": 0.5, "equivariance_factor": 0.45},
+    "sie_imagenet": {"split": 0.5, "equivariance_factor": 0.45},
     "hydra_cifar": {"temperature": 0.1, "pairs": "arbitrary", "classes": 10, "joint": False},
     "sla_cifar": {"transforms": "rotation", "temperature": 1.0, "classes": 10, "summed": False},
     "sla_imagenet": {"classes": 1000, "summed": True},
@@ -109,6 +128,13 @@ def test_a_digits_recipe_builds_whole(name):
     assert model.encoder.input_shape == (None, 16, 16, 1)
 
 
+def test_the_mixed_term_of_imagenet_rises():
+    recipe = recipes.get("mixed_barlow_twins_imagenet")
+    encoder = tiny_encoder((32, 32, 3))
+    model = recipe.build((32, 32, 3), 100, seed=0, backbone=encoder, projector=(8, 8, 8))
+    assert [float(model.mix_scale(step)) for step in (0, 500, 1000, 9000)] == [0.0, 0.5, 1.0, 1.0]
+
+
 def test_rates_that_fall_in_steps_or_start_again():
     encoder = tiny_encoder((32, 32, 3))
     sla = recipes.get("sla_cifar").build((32, 32, 3), 100, seed=0, backbone=encoder)
@@ -129,7 +155,8 @@ def test_encoders_are_the_papers():
     for name in TABLE:
         recipe = recipes.get(name)
         small = recipe.data == "cifar"
-        assert recipe.backbone == ("resnet18" if small and "sup_con" not in name else "resnet50")
+        small_network = name == "sie_imagenet" or (small and "sup_con" not in name)
+        assert recipe.backbone == ("resnet18" if small_network else "resnet50")
         assert recipe.backbone_options == {"stem": "small" if small else "imagenet"}
         assert recipe.image_shape == ((32, 32, 3) if small else (224, 224, 3))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ssl import views
+from keras_ssl.views import pipeline as pipelines
 from keras_ssl.views import tables
 
 
@@ -140,7 +141,9 @@ def test_graph_eager_and_compiled_agree_also_with_a_dynamic_batch():
     run_eagerly = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
-        plain = array(pipeline._sections[0][2][0](images, *numbers))
+        _, section, key = pipeline._sections[0]
+        whole, _ = pipeline._functions(section, (key, 24, 24, 3, "uint8"))
+        plain = array(whole(images, *numbers))
     finally:
         tf.config.run_functions_eagerly(run_eagerly)
     np.testing.assert_allclose(plain, eager, atol=1e-4)
@@ -284,6 +287,19 @@ def test_multi_crop_sizes_and_counts():
     assert not np.allclose(array(made[2]), array(made[3]))
     with pytest.raises(ValueError, match="counts of at least 1"):
         views.MultiCrop([(large, 0)])
+
+
+def test_equal_pipelines_share_what_was_compiled():
+    images = photos(2)
+    made, compiled = pipelines._COMPILED, []
+    for members_of in (lambda: members(12), lambda: members(12), lambda: members(10)):
+        views.Pipeline(members_of())(images, seed=1)
+        compiled.append(set(made))
+    assert compiled[0] == compiled[1] and len(compiled[2] - compiled[1]) == 1
+    # One pipeline and images of two sizes: neither may be traced for the other's.
+    layer = views.Pipeline(members(12))
+    for side in (20, 24):
+        assert layer(photos(2)[:, :side, :side], seed=1).shape == (2, 12, 12, 3)
 
 
 @pytest.mark.parametrize(

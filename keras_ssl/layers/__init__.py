@@ -6,17 +6,27 @@ from keras_ssl.layers._batch_norm import (
     synchronize_batch_norm,
     unsynchronized_batch_norms,
 )
+from keras_ssl.layers._direct_predictor import DirectPredictor
 from keras_ssl.layers._encoder import as_encoder
+from keras_ssl.layers._hyper_linear import HyperLinear
 from keras_ssl.layers._mlp import MLP
 from keras_ssl.layers._pair_gate import PairGate
 from keras_ssl.layers._queue import Queue
+from keras_ssl.layers._reweight import ReweightHead
+from keras_ssl.layers._sigreg import SIGReg
 from keras_ssl.layers._split_batch_norm import SplitBatchNormalization, split_batch_norm
+from keras_ssl.layers._split_head import SplitHead
 
 __all__ = [
+    "DirectPredictor",
+    "HyperLinear",
     "MLP",
     "PairGate",
     "Queue",
+    "ReweightHead",
+    "SIGReg",
     "SplitBatchNormalization",
+    "SplitHead",
     "as_encoder",
     "batch_norm",
     "split_batch_norm",

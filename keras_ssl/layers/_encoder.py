@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -63,6 +64,58 @@ def as_encoder(
         pooled.shape[-1],
     )
     return keras.Model(model.input, pooled, name=f"{model.name}_pooled")
+
+
+def for_sizes(encoder: keras.Model, sizes: Sequence[tuple[int, int] | None]) -> keras.Model:
+    """Returns the encoder in a form that takes images of several sizes, sharing its weights.
+
+    Args:
+        encoder: What `as_encoder` returned.
+        sizes: `(height, width)` of the views; None for that of the images.
+
+    Returns:
+        The encoder itself where its input has these sizes or leaves them open.
+
+    Raises:
+        ValueError: If it cannot take one of the sizes.
+
+    Example:
+        >>> crops = for_sizes(backbones.ResNet(18, (224, 224, 3)), [(224, 224), (96, 96)])
+        >>> crops(keras.ops.ones((1, 96, 96, 3))).shape
+        (1, 512)
+    """
+    own = tuple(encoder.input_shape[1:-1])
+    others = {s for s in sizes if s is not None and tuple(s) != own} if None not in own else set()
+    if not others:
+        return encoder
+    size = min(others)
+    try:
+        flexible = _any_size(encoder)
+        for size in sorted(others):
+            # With numbers: shapes alone are not held against those a layer was built for.
+            crop = keras.ops.zeros((1, *size, encoder.input_shape[-1]))
+            width = flexible(crop, training=False).shape[-1]
+            if width != encoder.output_shape[-1]:
+                raise ValueError(f"it gives {width} features there, not {encoder.output_shape[-1]}")
+    except Exception as error:
+        raise ValueError(
+            f"views of {size[0]} x {size[1]} pixels do not fit the encoder {encoder.name!r}, made "
+            f"for {own[0]} x {own[1]}. Give every view that size, or take an encoder that is "
+            "convolutions and global pooling up to its end, without flattening or a table of "
+            f"positions. ({error})"
+        ) from error
+    return flexible
+
+
+def _any_size(model: keras.Model) -> keras.Model:
+    """The layers of a functional model, not copies, on an input of open height and width."""
+    if isinstance(model, keras.Sequential) or len(model.inputs) != 1 or len(model.input.shape) != 4:
+        return model
+    return keras.models.clone_model(
+        model,
+        input_tensors=keras.Input((None, None, model.input.shape[-1]), dtype=model.input.dtype),
+        clone_function=lambda part: _any_size(part) if isinstance(part, keras.Model) else part,
+    )
 
 
 def _with_tensors(model: keras.Model, input_shape: Any) -> keras.Model:

@@ -36,7 +36,8 @@ class MLP(keras.layers.Layer):
 
     Args:
         widths: Output widths of the linear layers, in order; the last is the output width.
-        batch_norm: Whether the hidden layers are normalised.
+        batch_norm: Whether the hidden layers are normalised; `True` is `"affine"`, see
+            `last_batch_norm` for the other kinds.
         bias: Which linear layers have a bias: `"none"`, `"hidden"`, `"last"` or `"all"`.
         last_batch_norm: `False` for none; `"affine"` with learned scale and offset, `"scale"`
             with a learned scale and no offset, `"plain"` with neither, after the last layer.
@@ -59,7 +60,7 @@ class MLP(keras.layers.Layer):
         self,
         widths: Sequence[int],
         *,
-        batch_norm: bool = True,
+        batch_norm: str | bool = True,
         bias: str = "last",
         last_batch_norm: str | bool = False,
         activation: str = "relu",
@@ -71,6 +72,8 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.widths = _checked_widths(widths)
         self.batch_norm = batch_norm
+        if batch_norm not in (True, False):
+            _checked_choice("batch_norm", batch_norm, LAST_BATCH_NORM)
         self.bias = _checked_choice("bias", bias, BIAS)
         self.last_batch_norm = last_batch_norm
         if last_batch_norm is not False:
@@ -97,24 +100,24 @@ class MLP(keras.layers.Layer):
             )
             if role == "hidden":
                 if self.batch_norm:
-                    layers.append(self._norm(index))
+                    layers.append(self._norm(index, self.batch_norm))
                 layers.append(
                     keras.layers.Activation(
                         self.activation, dtype=self.dtype_policy, name=f"activation_{index + 1}"
                     )
                 )
             elif self.last_batch_norm:
-                affine = self.last_batch_norm == "affine"
-                scale = affine or self.last_batch_norm == "scale"
-                layers.append(self._norm(index, center=affine, scale=scale))
+                layers.append(self._norm(index, self.last_batch_norm))
         return layers
 
-    def _norm(self, index: int, **options: Any) -> keras.layers.Layer:
+    def _norm(self, index: int, kind: str | bool) -> keras.layers.Layer:
+        affine = kind in (True, "affine")
         return batch_norm(
             synchronized=self.synchronized,
             dtype=self.dtype_policy,
             name=f"batch_norm_{index + 1}",
-            **options,
+            center=affine,
+            scale=affine or kind == "scale",
         )
 
     def _initializer(self, index: int) -> keras.initializers.Initializer:

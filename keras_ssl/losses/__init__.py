@@ -19,7 +19,10 @@ from keras_ssl.losses.classification import (
 from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
 from keras_ssl.losses.dcl import dcl, dclw
 from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
+from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
+from keras_ssl.losses.sie import sie
+from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
 from keras_ssl.losses.sup_con import sup_con
 from keras_ssl.losses.vicreg import (
@@ -39,12 +42,17 @@ __all__ = [
     "cross_correlation",
     "dcl",
     "dclw",
+    "epps_pulley",
     "info_nce",
+    "lejepa",
+    "mixed_barlow_twins",
     "moco_v3",
     "negative_cosine",
     "nnclr",
     "normalize",
     "nt_xent",
+    "sie",
+    "sigreg",
     "simlap",
     "simsiam",
     "sla",

@@ -43,8 +43,7 @@ def cross_correlation(
     Raises:
         ValueError: for different shapes, a batch of one row or an unknown `variance`.
     """
-    if variance not in ("biased", "unbiased"):
-        raise ValueError(f'variance is "biased" or "unbiased"; received {variance!r}.')
+    check_variance(variance)
     first, second = as_float32(first), as_float32(second)
     check_pair("barlow_twins", "first", first, "second", second)
     check_batch("barlow_twins", first, "over which features are standardised")
@@ -57,8 +56,47 @@ def cross_correlation(
 def _standardise(x: Any, rows: Any, degrees: Any, epsilon: float) -> Any:
     x = center(x, rows)
     spread = distribution.all_reduce_sum(ops.sum(ops.square(x), axis=0)) / degrees + epsilon
+    return x * inverse_root(spread)
+
+
+def check_variance(variance: str) -> None:
+    """Requires a known way to estimate a variance.
+
+    Args:
+        variance: `"biased"` or `"unbiased"`.
+
+    Raises:
+        ValueError: for another.
+    """
+    if variance not in ("biased", "unbiased"):
+        raise ValueError(f'variance is "biased" or "unbiased"; received {variance!r}.')
+
+
+def inverse_root(spread: Any) -> Any:
+    """One over the root of variances; 0 for a feature that does not vary.
+
+    Args:
+        spread: `(D,)` float32.
+
+    Returns:
+        `(D,)` float32, with finite gradient.
+    """
     usable = spread > 0.0
-    return x * ops.where(usable, ops.rsqrt(ops.where(usable, spread, 1.0)), 0.0)
+    return ops.where(usable, ops.rsqrt(ops.where(usable, spread, 1.0)), 0.0)
+
+
+def distance_from_identity(matrix: Any, lambd: float) -> Any:
+    """`sum_i (C_ii - 1)^2 + lambd * sum_{i != j} C_ij^2`.
+
+    Args:
+        matrix: `(D, D)` cross-correlation.
+        lambd: weight of what is off the diagonal.
+
+    Returns:
+        scalar.
+    """
+    invariance = ops.sum(ops.square(ops.diagonal(matrix) - 1.0))
+    return invariance + lambd * off_diagonal_square_sum(matrix)
 
 
 @distribution.kind("reduced")
@@ -95,6 +133,4 @@ def barlow_twins(
     >>> loss = barlow_twins(z[0], z[1])
     """
     matrix = cross_correlation(first, second, variance=variance, epsilon=epsilon)
-    invariance = ops.sum(ops.square(ops.diagonal(matrix) - 1.0))
-    redundancy = off_diagonal_square_sum(matrix)
-    return scale * (invariance + lambd * redundancy)
+    return scale * distance_from_identity(matrix, lambd)

@@ -115,6 +115,7 @@ class Recipe:
         teacher_momentum_end: where that ramp ends.
         backbone_options: arguments of the encoder's builder.
         model: further arguments of the model class.
+        ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run).
     """
 
     name: str
@@ -133,6 +134,7 @@ class Recipe:
     teacher_momentum_end: float = 1.0
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ramps: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def build(
         self,
@@ -179,6 +181,9 @@ class Recipe:
 
     def _assemble(self, encoder: keras.Model, steps_per_epoch: int, seed: int | None) -> Any:
         arguments: dict[str, Any] = dict(self.model)
+        for name, epochs in self.ramps.items():
+            steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
+            arguments[name] = schedules.LinearWarmup(0.0, arguments[name], steps)
         arguments["projector"] = _head(self.projector, seed, PROJECTOR_SEED, "projector")
         if self.predictor is not None:
             arguments["predictor"] = _head(self.predictor, seed, PREDICTOR_SEED, "predictor")

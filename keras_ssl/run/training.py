@@ -71,7 +71,7 @@ def pretrain(
         folder.write_json(folder.config, describe(settings, source, device_name()))
     print(f"Run folder: {folder.path}", flush=True)
     if model.guides_batches:
-        feed = _guided(model, feed, folder)
+        feed = guided(model, feed, folder)
 
     reason = report.missing_labels(source)
     before = None if reason else report.features_of(model.standalone_encoder(), source)
@@ -191,8 +191,17 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
     return model, feed
 
 
-def _guided(model: Any, feed: Any, folder: RunFolder) -> Any:
-    """The same batches, of images that the model wants to see together."""
+def guided(model: Any, feed: Any, folder: RunFolder) -> Any:
+    """Batches of images that the model wants to see together.
+
+    Args:
+        model: one with `guides_batches`.
+        feed: the batches of a plain run.
+        folder: of the run; holds the clusters from the first time on.
+
+    Returns:
+        A `keras_ssl.data.EpochData`.
+    """
     from keras_ssl import data
 
     if folder.clusters.exists():

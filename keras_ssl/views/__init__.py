@@ -16,15 +16,18 @@ from keras_ssl.views.geometry import (
     RandomResizedCrop,
     Rotate,
 )
+from keras_ssl.views.known import WithParameters
 from keras_ssl.views.label_augmentation import LabelAugmentation
 from keras_ssl.views.multi import MultiCrop, TwoViews
 from keras_ssl.views.pipeline import Pipeline, Preprocess
 from keras_ssl.views.show import show
+from keras_ssl.views.styles import BatchStylesStandardization
 from keras_ssl.views.tables import get
 from keras_ssl.views.wrap import Wrap
 
 __all__ = [
     "Affine",
+    "BatchStylesStandardization",
     "ColorJitter",
     "GaussianBlur",
     "GaussianNoise",
@@ -40,6 +43,7 @@ __all__ = [
     "Solarize",
     "Transform",
     "TwoViews",
+    "WithParameters",
     "Wrap",
     "get",
     "show",

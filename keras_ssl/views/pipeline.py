@@ -150,7 +150,7 @@ class Pipeline(keras.layers.Layer):
         stats = (self.normalize.mean, self.normalize.std) if self.normalize else (None, None)
         self._preprocess = Preprocess(self.size, *stats)
         self._sections = [
-            (foreign, members, (None, None) if foreign else self._functions(members))
+            (foreign, members, _identity(members, self.exact, self.fused))
             for foreign, members in _sections(transforms)
         ]
         self.built = True
@@ -172,15 +172,16 @@ class Pipeline(keras.layers.Layer):
         """
         check_images(images)
         seed = as_seed(seed, self.seed_generator)
-        for index, (_, members, (whole, stages)) in enumerate(self._sections):
+        for index, (foreign, members, key) in enumerate(self._sections):
             section_seed = distribution.fold_in(seed, index)
-            if whole is None:  # a foreign layer
+            if foreign:
                 images = to_unit(images)
                 drawn = members[0].draw(section_seed, ops.shape(images)[0], images.shape[1:])
                 images = members[0].apply(images, drawn, self.exact)
             else:
                 numbers = self._numbers(members, section_seed, images)
                 shapes = _shapes(members, tuple(images.shape[1:]))
+                whole, stages = self._functions(members, (key, *shapes[0], images.dtype))
                 if stages is None or not _banded.is_large(shapes):
                     images = whole(images, *numbers)
                 else:
@@ -225,11 +226,9 @@ class Pipeline(keras.layers.Layer):
                 shape = member.output_shape(shape)
         return result
 
-    def _functions(self, members):
+    def _functions(self, members, key):
         """The compiled forms of a section: as a whole, and in stages (None where nothing fuses)."""
-        key = _identity(members, self.exact, self.fused)
-        if key is None:
-            return self._make_functions(members)
+        # By shape too: a trace for any height and width would not know those of the images.
         if key not in _COMPILED:
             while len(_COMPILED) >= MOST_COMPILED:
                 _COMPILED.pop(next(iter(_COMPILED)))
@@ -323,11 +322,11 @@ class Pipeline(keras.layers.Layer):
 
 
 def _identity(members, *settings):
-    """A key that equal members share; None where their settings are not plain values."""
+    """A key that equal members share; one of its own where settings are not plain values."""
     try:
         configs = [json.dumps(member.get_config(), sort_keys=True) for member in members]
     except TypeError:
-        return None
+        return object()
     # The classes themselves: a class that was defined again under its name is another one.
     return (*settings, *((type(m), c) for m, c in zip(members, configs, strict=True)))
 

@@ -67,11 +67,12 @@ _BYOL = (
     Row((0.08, 1.0), _SOFT, blur=0.1, solarize=0.2),
 )
 _SWAV = Row((0.14, 1.0), _STRONG, blur=0.5, count=2, interpolation="bilinear", normalize=SWAV)
+_LEJEPA = Row((0.3, 1.0), _SOFT, blur=0.5, solarize=0.2, count=2)
 _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
 # Sources: google-research/simclr; facebookresearch/moco, simsiam, barlowtwins, vicreg, swav, dino;
-# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA. Hydra's crop on ImageNet is the usual one of
-# supervised training, which its authors' data loader does not state.
+# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on
+# ImageNet is the usual one of supervised training, which its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -86,6 +87,7 @@ IMAGENET_TABLE = {
     ),
     "cacr": _BYOL,
     "hydra": (Row((0.08, 1.0), _NONE, gray=0.0),),
+    "lejepa": (_LEJEPA, replace(_LEJEPA, area=(0.05, 0.3), size=98, count=6)),
     "sla": (Row((0.08, 1.0), _NONE, gray=0.0),),
 }
 
@@ -96,7 +98,8 @@ _ASYMMETRIC = (
 )
 # Sources: google-research/simclr README; the CIFAR demo of facebookresearch/moco; solo-learn's
 # CIFAR presets (asymmetric, vicreg, symmetric); JegZheng/CACR-SSL; erow/vitookit (SimLAP);
-# hankook/SLA, whose crop from 4 pixels of padding is a shift.
+# hankook/SLA, whose crop from 4 pixels of padding is a shift; MINIMAL.md of rbalestr-lab/lejepa,
+# whose blur would destroy images this small.
 SMALL_TABLE = {
     "simclr": (Row((0.08, 1.0), _HALF, count=2, reference="tensorflow", **_SMALL),),
     "moco_v2": (Row((0.08, 1.0), _HALF, count=2, **_SMALL),),
@@ -106,11 +109,15 @@ SMALL_TABLE = {
     "swav": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, **_SMALL),),
     "dino": _ASYMMETRIC,
     "cacr": (Row((0.2, 1.0), (0.4, 0.4, 0.4, 0.4), jitter_probability=1.0, count=5, **_SMALL),),
+    "lejepa": (Row((0.08, 1.0), _STRONG, solarize=0.2, count=4, **_SMALL),),
     "hydra": (Row((0.7, 1.0), _NONE, gray=0.0, **_SMALL),),
     "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):
     _table["simsiam"] = _table["moco_v2"]
+# Sources: facebookresearch/luckmatters; wgcban/mix-bt.
+for _name in ("direct_pred", "mixed_barlow_twins"):
+    IMAGENET_TABLE[_name], SMALL_TABLE[_name] = _BYOL, SMALL_TABLE["moco_v2"]
 
 NAMES = (*IMAGENET_TABLE, "digits")
 

@@ -87,7 +87,8 @@ class Wrap(Transform):
         if name not in _announced:
             _announced.add(name)
             logger.info("%s runs outside the compiled part of the view pipeline.", name)
-            if replica_count() > 1:
+            own = not getattr(self.layer, "draws_for_all_replicas", False)
+            if own and replica_count() > 1:
                 logger.warning("%s draws its numbers on every replica for itself.", name)
 
     def output_shape(self, image_shape):

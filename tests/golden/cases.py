@@ -7,6 +7,8 @@ file, so that files of the same names with other shapes and settings run as well
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +16,12 @@ from pathlib import Path
 # The file is also loaded by its path, outside of any package.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from adapters import contrastive, evaluation, labelled, non_contrastive, optimization
+import adapters
 
 CASES: dict[str, Callable[[dict, dict], dict]] = {
     name: adapter
-    for family in (contrastive, evaluation, labelled, non_contrastive, optimization)
-    for name, adapter in family.CASES.items()
+    for module in pkgutil.iter_modules(adapters.__path__)
+    for name, adapter in getattr(
+        importlib.import_module(f"adapters.{module.name}"), "CASES", {}
+    ).items()
 }

@@ -12,6 +12,7 @@ import keras
 from keras_ssl import views as views_module
 from keras_ssl.core import SSLModel, distribution
 from keras_ssl.layers import MLP, as_encoder, unsynchronized_batch_norms
+from keras_ssl.layers._encoder import for_sizes
 from keras_ssl.layers._mlp import layer_seed
 
 
@@ -29,7 +30,8 @@ class JointEmbedding(SSLModel):
         **kwargs: `seed`, `name`, `dtype`.
 
     Raises:
-        ValueError: for an encoder without fixed output size, or a head that does not fit it.
+        ValueError: for an encoder without fixed output size, a head that does not fit it, or
+            views of a size that it cannot take.
     """
 
     minimum_batch = 2
@@ -44,7 +46,13 @@ class JointEmbedding(SSLModel):
         super().__init__(**kwargs)
         self.encoder = as_encoder(encoder)
         shape = tuple(self.encoder.input_shape[1:])
+        if isinstance(views, str) and None in shape:
+            raise ValueError(
+                f"The encoder takes images of any size, so the size of the views {views!r} is "
+                f"open. Pass views=keras_ssl.views.get({views!r}, (height, width, channels))."
+            )
         self.views = views_module.get(views, image_shape=shape)
+        self.view_encoder = for_sizes(self.encoder, getattr(self.views, "sizes", ()))
         self.view_generator = keras.random.SeedGenerator(self.seed)
         self.projector = self.build_head(projector, self.width, position=1)
         self.built = True
@@ -110,7 +118,7 @@ class JointEmbedding(SSLModel):
 
     def project(self, view: Any, training: bool = False) -> Any:
         """Projections `(B, D)` of one view, `(B, h, w, C)` as `make_views` gives it."""
-        return self.projector(self.encoder(view, training=training), training=training)
+        return self.projector(self.view_encoder(view, training=training), training=training)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Representations `(B, features)` of raw images `(B, H, W, C)`."""
@@ -128,17 +136,20 @@ class JointEmbedding(SSLModel):
             Functional model for `predict`, `save` and `export`. Where the images need no
             resizing it is made of Keras' own layers and its file loads without this package.
         """
-        shape = self.encoder.input_shape[1:]
         if not preprocessing:
             return self.encoder
+        shape = tuple(self.encoder.input_shape[1:])
+        size = getattr(getattr(self.views, "preprocessing", None), "size", None)
+        if None in shape and size is not None:
+            shape = (*size, shape[-1])
         images = keras.Input(shape, dtype=dtype, name="images")
-        features = self.encoder(self._stock_preprocessing(dtype)(images), training=False)
+        prepared = self._stock_preprocessing(dtype, shape[:2])(images)
+        features = self.encoder(prepared, training=False)
         return keras.Model(images, features, name="encoder")
 
-    def _stock_preprocessing(self, dtype: str) -> Any:
+    def _stock_preprocessing(self, dtype: str, size: tuple) -> Any:
         """The deterministic part of the views, as a Keras layer where one says the same."""
         own = getattr(self.views, "preprocessing", self.views.preprocess)
-        size = tuple(self.encoder.input_shape[1:3])
         if not isinstance(own, views_module.Preprocess) or own.size not in (None, size):
             return own
         top = 255.0 if dtype == "uint8" else 1.0
