@@ -96,10 +96,12 @@ class JointEmbedding(SSLModel):
     def make_views(self, batch: Any) -> list:
         """Views of a batch of images, `(B, H, W, C)` uint8 or float32 in 0..1."""
         self.check_images(batch)
+        return self.views(batch, seed=self.draw_seed())
+
+    def draw_seed(self) -> Any:
+        """The next seed of the views, int32 `(2,)`, alike on all replicas; fixed in evaluation."""
         seed = self.view_seed
-        if seed is None:
-            seed = distribution.next_seed(self.view_generator)
-        return self.views(batch, seed=seed)
+        return distribution.next_seed(self.view_generator) if seed is None else seed
 
     def check_images(self, images: Any) -> None:
         """Raises when images cannot be what the encoder was made for.

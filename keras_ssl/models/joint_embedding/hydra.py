@@ -105,9 +105,7 @@ class Hydra(JointEmbedding):
     def make_views(self, batch: Any) -> tuple:
         """Views of the images, their labels and the classes they are paired with."""
         images, labels = batch
-        seed = self.view_seed
-        if seed is None:
-            seed = distribution.next_seed(self.view_generator)
+        seed = self.draw_seed()
         self.check_images(images)
         views = self.views(images, seed=distribution.fold_in(seed, 0))
         labels = ops.cast(labels, "int32")

@@ -87,9 +87,7 @@ class MixedBarlowTwins(BarlowTwins):
         views = super().make_views(batch)
         check_two_views("MixedBarlowTwins", views)
         first, second = views
-        seed = self.view_seed
-        if seed is None:
-            seed = distribution.next_seed(self.view_generator)
+        seed = self.draw_seed()
         # A partner may be on another replica.
         everyone = ops.reshape(distribution.all_gather(second), (-1, *second.shape[1:]))
         alpha, permutation = mixing(distribution.fold_in(seed, MIXING), ops.shape(everyone)[0])

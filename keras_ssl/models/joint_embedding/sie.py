@@ -158,13 +158,9 @@ class SIE(JointEmbedding):
                 "number of parameters: SIE(encoder, latent=4)."
             )
         self.check_images(batch)
-        seed = self._seed()
+        seed = self.draw_seed()
         first, second = self.views(batch, seed=seed)
         return first, second, self.known.relative(batch, seed)
-
-    def _seed(self) -> Any:
-        seed = self.view_seed
-        return distribution.next_seed(self.view_generator) if seed is None else seed
 
     def _pair(self, batch: Any) -> tuple:
         first, second, latent = self._parts(batch)
@@ -179,7 +175,7 @@ class SIE(JointEmbedding):
         latent = ops.cast(latent, "float32")
         if not self.augment:
             return self.views.preprocess(first), self.views.preprocess(second), latent
-        seed, each = self._seed(), zip((first, second), self.views.each(), strict=True)
+        seed, each = self.draw_seed(), zip((first, second), self.views.each(), strict=True)
         first, second = (
             view(images, seed=distribution.fold_in(seed, index))
             for index, (images, view) in enumerate(each)
