@@ -80,8 +80,8 @@ def simlap(
     if not include_self:
         positive = ops.logical_and(positive, ops.logical_not(own))
         pairs = ops.logical_and(pairs, ops.logical_not(ops.eye(ops.shape(pairs)[0], dtype="bool")))
-    negative = ops.logical_and(usable, ops.logical_not(ops.logical_or(positive, mine == classes)))
-    negative = ops.logical_and(negative, partner != classes)
+    negative = ops.logical_and(mine != classes, partner != classes)
+    negative = ops.logical_and(usable, negative)
 
     against = ops.logsumexp(ops.where(negative, logits, _LEFT_OUT), axis=1, keepdims=True)
     total = ops.sum(ops.where(positive, ops.softplus(against - logits), 0.0))
