@@ -86,7 +86,7 @@ class GuidedOrder:
             )
         self.batch_size, self.seed, self.leftover = int(batch_size), int(seed), leftover
         self.batches = len(clusters) // self.batch_size
-        self._fixed = guided_order(clusters)[1]
+        self._fixed = guided_order(clusters)[1] if leftover == "mix" else None
 
     def __call__(self, epoch: int) -> np.ndarray:
         """The rows of an epoch.
@@ -97,7 +97,7 @@ class GuidedOrder:
         Returns:
             (batches * batch_size,) int64 row numbers.
         """
-        if self.leftover == "mix":
+        if self._fixed is not None:
             return self._fixed[: self.batches * self.batch_size]
         names = self._clusters_of_batches(epoch)
         rows = np.empty(names.shape, np.int64)

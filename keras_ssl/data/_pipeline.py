@@ -69,7 +69,9 @@ class EpochData:
     ) -> None:
         self.source = _as_source(source)
         self.order = order
-        rows = len(self.source) if order is None else len(order(0))
+        # The order of the epoch that was asked for last, since all its batches come from it.
+        self._last_order = (-1, np.empty(0, np.int64)) if order is None else (0, order(0))
+        rows = len(self.source) if order is None else len(self._last_order[1])
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         if drop_remainder and batch_size > rows:
@@ -86,7 +88,6 @@ class EpochData:
         self.seed = int(seed)
         self.shuffle = shuffle
         self.labels = labels
-        self._last_order = -1, np.empty(0, np.int64)
         self._check = check_finite and self.source.images.dtype.kind == "f"
         full, rest = divmod(rows, self.batch_size)
         self.steps_per_epoch: int = full + (1 if rest and not drop_remainder else 0)
