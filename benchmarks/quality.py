@@ -72,7 +72,7 @@ SETTINGS = {
     "LeJEPA": Setting(
         {"projector": (512, 512, 64), "trade_off": 0.02, "slices": 256, "centre": "all"}
     ),
-    "SIE": Setting({"projector": (512, 512, 512)}),
+    "SIE": Setting({"projector": (512, 512, 512), "invariance": 25.0, "variance": 25.0}),
     "GSimCLR": Setting({"projector": (256, 128), "temperature": 0.2, "autoencoder_epochs": 3}),
     "Hydra": Setting({"classes": 10, "projector": (512, 128)}),
     "SLA": Setting({"classes": 10}),
@@ -141,11 +141,11 @@ def train(model, source, seed: int, steps: int) -> None:
     """Trains a model for a number of steps."""
     from keras_ssl import data
 
-    order = None
     if model.guides_batches:
-        order = data.GuidedOrder(model.clusters_of(source.images, BATCH, 0), BATCH, seed=seed)
-    labels = model.uses_labels
-    feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels, order=order)
+        feed = model.guided_feed(source, model.clusters_of(source.images, BATCH, 0), BATCH, seed)
+    else:
+        labels = model.uses_labels
+        feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels)
     epochs = math.ceil(steps / feed.steps_per_epoch)
     model.fit(feed.stream(epochs=epochs), epochs=1, steps_per_epoch=steps, verbose=0)
 
@@ -196,18 +196,19 @@ def table(results: Mapping[str, Mapping[str, dict[str, float]]]) -> str:
     # The encoder at the start depends on the seed alone.
     starts = {seed: row for rows in results.values() for seed, row in rows.items()}
     random = [
-        _spread([row[f"random_{name}"] for row in starts.values()], digits.get(name, 3))
+        spread([row[f"random_{name}"] for row in starts.values()], digits.get(name, 3))
         for name in ("knn", "linear", "rank_me")
     ]
     lines = [f"| method | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     lines.append(f"| random encoder | | {random[0]} | | {random[1]} | {random[2]} | |")
     for method, rows in results.items():
-        cells = [_spread([row[n] for row in rows.values()], digits.get(n, 3)) for n in names]
+        cells = [spread([row[n] for row in rows.values()], digits.get(n, 3)) for n in names]
         lines.append(f"| {method} | {', '.join(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _spread(values, digits: int) -> str:
+def spread(values, digits: int) -> str:
+    """Mean, with the standard deviation where there are several."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 

@@ -146,7 +146,7 @@ def test_attraction_weighs_far_views_and_repulsion_near_images():
         (lambda: losses.info_nce(rows()[0], rows(7)[1]), "shapes must be equal"),
         (lambda: losses.info_nce(*rows(), decoupled="half"), "decoupled is one of"),
         (lambda: losses.nnclr(rows(), rows(), negatives="all"), "negatives is"),
-        (lambda: losses.sup_con(rows(), labels=[0, 1]), "one label per image"),
+        (lambda: losses.sup_con(rows(), labels=[0, 1]), "one label per row"),
         (lambda: losses.moco_v3(rows(views=3), rows(views=3)), "exactly two views"),
         (lambda: layers.Queue(0, 4), "at least 1"),
     ],

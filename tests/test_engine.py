@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
-from strategies import scope
+from strategies import run_on, scope
 
 import keras_ssl
 from keras_ssl.core import distribution
@@ -160,3 +160,20 @@ def test_wrong_losses_are_named():
 def test_gathering_is_the_identity_on_one_replica():
     rows = ops.ones((3, 2))
     assert distribution.all_gather(rows) is rows
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_several_tensors_cross_together(replicas):
+    rng = np.random.default_rng(0)
+    matrix, column = rng.normal(size=(6, 2, 3)).astype("float32"), np.arange(6, dtype="float32")
+
+    def exchange(matrix, column):
+        gathered = distribution.all_gather([matrix, column])
+        count = ops.cast(ops.shape(column)[0], "float32")
+        sums = distribution.all_reduce_sum([ops.sum(matrix, axis=0), count])
+        return *gathered, *sums
+
+    for found in run_on(replicas, exchange, matrix, column):
+        assert [part.shape for part in found] == [(6, 2, 3), (6,), (2, 3), ()]
+        for part, wanted in zip(found, (matrix, column, matrix.sum(axis=0), 6.0), strict=True):
+            np.testing.assert_allclose(part, wanted, rtol=1e-5, atol=1e-6)

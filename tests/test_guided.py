@@ -110,6 +110,7 @@ def test_a_run_keeps_its_clusters(tmp_path):
 
     class Guide:
         leftover = "repeat"
+        guided_feed = models.GSimCLR.guided_feed
 
         def clusters_of(self, pictures, size):
             asked.append(size)

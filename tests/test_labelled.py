@@ -205,7 +205,7 @@ def test_labels_are_needed(cls):
         (lambda: losses.simlap(np.ones((4, 2)), np.ones((4, 3)), [0] * 4, [0] * 4), "must be eq"),
         (
             lambda: losses.simlap(np.ones((4, 2)), np.ones((4, 2)), [0] * 3, [0] * 4),
-            "one of labels",
+            "one label per row",
         ),
         (lambda: losses.sla(np.ones((4, 6)), [0, 1, 1], transforms=2), "2 row"),
         (lambda: losses.classification(np.ones(4), [0, 1, 1, 0]), "expects logits"),

@@ -105,18 +105,25 @@ def test_bytes_floats_and_the_clip():
     np.testing.assert_allclose(made, np.clip(loose, 0, 1), atol=1e-5)
 
 
+def many_draws(layer, x, stream, count=200):
+    """What a layer draws for many seeds, as one compiled function."""
+    draw = tf.function(lambda seed: layer._draw(x, seed), jit_compile=True)
+    seeds = tf.constant([[number, stream] for number in range(count)], "int32")
+    return [draw(seed) for seed in seeds]
+
+
 def test_seeds_choose_area_and_style():
     x, layer = gray(SHAPES[0]), BatchStylesStandardization(seed=3)
     np.testing.assert_array_equal(layer(x, seed=7), layer(x, seed=7))
     first, second = np.asarray(layer(x)), np.asarray(layer(x))
     assert np.abs(first - second).max() > 1e-3
     np.testing.assert_array_equal(BatchStylesStandardization(seed=3)(x), first)
-    drawn = [BatchStylesStandardization((0.1, 0.6))._draw(x, np.array([i, 5])) for i in range(200)]
+    drawn = many_draws(BatchStylesStandardization((0.1, 0.6)), x, 5)
     areas = np.array([float(d["area"]) for d in drawn])
     assert areas.min() >= 0.1 and areas.max() <= 0.6 and abs(areas.mean() - 0.35) < 0.04
     counts = np.bincount([int(d["style"]) for d in drawn], minlength=5)
     assert len(counts) == 5 and counts.min() > 20
-    rare = [BatchStylesStandardization(probability=0.25)._draw(x, [i, 6]) for i in range(200)]
+    rare = many_draws(BatchStylesStandardization(probability=0.25), x, 6)
     assert 0.15 < np.mean([float(d["area"]) > 0 for d in rare]) < 0.35
 
 

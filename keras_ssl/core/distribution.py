@@ -9,6 +9,7 @@ training step.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,27 +83,51 @@ def all_gather(x: Any) -> Any:
     """Concatenates `x` of every replica along the batch axis, with gradient.
 
     Args:
-        x: `(b, ...)`, the same shape on every replica.
+        x: `(b, ...)`, the same shape on every replica, or a list of such tensors of one dtype
+            whose other axes are known: they cross in one exchange.
 
     Returns:
-        `(b * replicas, ...)` in replica order, equal on every replica. The gradient that
-        reaches a replica is the sum of all replicas' gradients for its rows.
+        `(b * replicas, ...)` in replica order, equal on every replica; a list for a list. The
+        gradient that reaches a replica is the sum of all replicas' gradients for its rows.
     """
     context = _replica_context()
-    return x if context is None else context.all_gather(x, axis=0)
+    if context is None:
+        return x
+    if not isinstance(x, (list, tuple)):
+        return context.all_gather(x, axis=0)
+    shapes = [tuple(part.shape[1:]) for part in x]
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = [ops.reshape(part, (-1, size)) for part, size in zip(x, sizes, strict=True)]
+    everyone = context.all_gather(ops.concatenate(flat, axis=1), axis=0)
+    parts = _cut(everyone, sizes)
+    return [ops.reshape(part, (-1, *shape)) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def all_reduce_sum(x: Any) -> Any:
     """Sums `x` over replicas, with gradient (which is summed over replicas too).
 
     Args:
-        x: tensor of any shape, the same on every replica.
+        x: tensor of any shape, the same on every replica, or a list of such tensors of one
+            dtype and known shapes: they cross in one exchange.
 
     Returns:
-        Tensor of the same shape, equal on every replica.
+        Tensor of the same shape, equal on every replica; a list for a list.
     """
     context = _replica_context()
-    return x if context is None else context.all_reduce("SUM", x)
+    if context is None:
+        return x
+    if not isinstance(x, (list, tuple)):
+        return context.all_reduce("SUM", x)
+    sizes = [math.prod(part.shape) for part in x]
+    total = context.all_reduce("SUM", ops.concatenate([ops.reshape(part, (-1,)) for part in x]))
+    parts = _cut(total, sizes)
+    return [ops.reshape(part, whole.shape) for part, whole in zip(parts, x, strict=True)]
+
+
+def _cut(x: Any, sizes: Sequence[int]) -> list:
+    """Pieces of the last axis, of given sizes."""
+    ends = np.cumsum(sizes)
+    return [x[..., end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def all_reduce_mean(x: Any) -> Any:

@@ -122,21 +122,15 @@ class DirectPredictor(keras.layers.Layer):
                 )
         if not self.built:
             self.build((None, views[0].shape[1]))
-        batch = distribution.all_reduce_sum(self._sums(views))
-        width = self.kernel.shape[0]
-        batch = ops.reshape(batch[:-1] / batch[-1], (width, width))
-        rho = ops.where(ops.equal(self.seen, 0), 0.0, self.rho)
-        moved = rho * self.moment + (1.0 - rho) * batch
-        seen = ops.ones_like(self.seen)
-        distribution.assign_all([self.moment, self.seen], [moved, seen], equal=True)
-
-    def _sums(self, views: Sequence) -> Any:
-        """Sum over rows of `z z^T`, flat, and their number: one vector for one collective."""
         rows = ops.concatenate([ops.cast(view, "float32") for view in views], axis=0)
         rows = ops.stop_gradient(rows)
-        total = ops.reshape(ops.matmul(ops.transpose(rows), rows), (-1,))
-        count = ops.cast(ops.shape(rows)[:1], "float32")
-        return ops.concatenate([total, count], axis=0)
+        count = ops.cast(ops.shape(rows)[0], "float32")
+        products = ops.matmul(ops.transpose(rows), rows)
+        products, count = distribution.all_reduce_sum([products, count])
+        rho = ops.where(ops.equal(self.seen, 0), 0.0, self.rho)
+        moved = rho * self.moment + (1.0 - rho) * (products / count)
+        seen = ops.ones_like(self.seen)
+        distribution.assign_all([self.moment, self.seen], [moved, seen], equal=True)
 
     def set_kernel(self, step: Any = 0, stepped: Any = True) -> None:
         """Sets W from F where it is due; elsewhere, and before the first batch, W stays.

@@ -226,3 +226,25 @@ def off_diagonal_square_sum(matrix: Any) -> Any:
     # small terms in float32.
     size = matrix.shape[0]
     return ops.sum(ops.square(matrix * (1.0 - ops.eye(size, dtype=matrix.dtype))))
+
+
+def per_row(loss: str, name: str, values: Any, x: Any) -> Any:
+    """Numbers of which each row has one, as float32: they travel together with the rows.
+
+    Args:
+        loss: name for the message.
+        name: what a row has, in the singular.
+        values: `(B,)` array-like.
+        x: `(B, ...)`, the rows.
+
+    Returns:
+        `(B,)` float32.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    values, rows = as_float32(values), x.shape[0]
+    shape = tuple(values.shape)
+    if len(shape) != 1 or (None not in (rows, shape[0]) and shape[0] != rows):
+        raise ValueError(f"{loss} expects one {name} per row, shape ({rows},); received {shape}.")
+    return values

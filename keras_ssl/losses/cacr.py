@@ -76,8 +76,7 @@ def cacr_repulsion(projections: Sequence, *, beta: float = 1.0, temperature: flo
     """
     views = [normalize(view) for view in check_views("cacr_repulsion", projections)]
     check_batch("cacr_repulsion", views[0], "whose other images are the negatives")
-    # One collective for all views: several in flight may start in another order per replica.
-    gathered = ops.split(distribution.all_gather(ops.concatenate(views, axis=1)), len(views), 1)
+    gathered = distribution.all_gather(views)
     _, own = own_columns(views[0], gathered[0])
     pairs = list(itertools.combinations(range(len(views)), 2))
     total = 0.0

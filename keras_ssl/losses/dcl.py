@@ -117,9 +117,7 @@ def _decoupled(name, projections, temperature, symmetric, weight) -> Any:
     check_two_views(name, views)
     views = [normalize(view) for view in views]
     check_batch(name, views[0], "whose other images are the negatives")
-    # One collective for both views: two in flight may start in another order per replica.
-    everyone = distribution.all_gather(ops.concatenate(views, axis=1))
-    gathered = ops.split(everyone, 2, axis=1)
+    gathered = distribution.all_gather(views)
     weights = None if weight is None else weight(ops.sum(gathered[0] * gathered[1], axis=1))
     total = _one_way(views[0], *gathered, weights, temperature)
     if not symmetric:

@@ -75,13 +75,11 @@ def mixed_barlow_twins(
     check_pair("mixed_barlow_twins", "first", first, "second", second)
     check_pair("mixed_barlow_twins", "first", first, "mixed", mixed)
     check_batch("mixed_barlow_twins", first, "over which features are standardised")
-    # One collective for the statistics of all views and for partners on other replicas.
-    local = ops.concatenate([first, second, mixed], axis=1)
-    # Gathering forgets the static width.
-    everyone = ops.reshape(distribution.all_gather(local), (-1, local.shape[1]))
+    # Gathered for the statistics, and for partners on other replicas.
+    everyone = distribution.all_gather([first, second, mixed])
     permutation = ops.cast(ops.convert_to_tensor(permutation), "int32")
-    _check_permutation(permutation, everyone)
-    one, two, three = ops.split(_standardise(everyone, variance, epsilon), 3, axis=1)
+    _check_permutation(permutation, everyone[0])
+    one, two, three = (_standardise(view, variance, epsilon) for view in everyone)
     alpha = as_float32(alpha)
     partner = (1.0 - alpha) * ops.take(two, permutation, axis=0)
     # C(m, v) - T_v is one product: what is left of the mixed rows, times view v.
@@ -89,7 +87,7 @@ def mixed_barlow_twins(
     one, two, *rest = _own_rows([one, two, *rest], first)
     pairs = [(one, two), (rest[0], one), (rest[1], two)]
     products = [ops.matmul(ops.transpose(a), b) for a, b in pairs]
-    rows = ops.cast(ops.shape(everyone)[0], "float32")
+    rows = ops.cast(ops.shape(everyone[0])[0], "float32")
     matrices = distribution.all_reduce_sum(ops.stack(products)) / rows
     half = 1.0 if form == "cifar" else 0.5
     return {

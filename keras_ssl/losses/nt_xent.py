@@ -57,9 +57,7 @@ def nt_xent(projections: Sequence, *, temperature: float = 0.1, positives: str =
     check_batch("nt_xent", views[0], "whose other images are the negatives")
 
     anchors = ops.concatenate(views, axis=0)
-    # One collective for all views: several in flight may start in another order per replica.
-    everyone = distribution.all_gather(ops.concatenate(views, axis=1))
-    gathered = ops.split(everyone, len(views), axis=1)
+    gathered = distribution.all_gather(views)
     logits = ops.matmul(anchors, ops.transpose(ops.concatenate(gathered, axis=0)))
     logits = logits / temperature
     _, own = own_columns(views[0], gathered[0])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +80,7 @@ def sie(
     rows, (x_, y_, p_) = _centered([x, y, p])
     products = [ops.matmul(ops.transpose(z), z) for z in (x_, y_)]
     squares = [ops.sum(ops.square(z), axis=0) for z in (x_, y_, p_)]
-    sums = [total / (rows - 1.0) for total in _sum_together([*squares, *products])]
+    sums = [total / (rows - 1.0) for total in distribution.all_reduce_sum([*squares, *products])]
     hinges = [ops.mean(ops.relu(1.0 - ops.sqrt(var + epsilon))) for var in sums[:3]]
     correlated = sum(off_diagonal_square_sum(matrix) for matrix in sums[3:])
     return {
@@ -97,19 +96,6 @@ def sie(
 
 def _centered(tensors: Sequence) -> tuple[Any, list]:
     """Number of rows of all replicas, and tensors `(b, D)` without their means over them."""
-    count = ops.reshape(ops.cast(ops.shape(tensors[0])[0], "float32"), (1,))
-    rows, *totals = _sum_together([count, *(ops.sum(x, axis=0) for x in tensors)])
-    return rows[0], [x - total / rows for x, total in zip(tensors, totals, strict=True)]
-
-
-def _sum_together(tensors: Sequence) -> Sequence:
-    """Sums each tensor over the replicas, all in one exchange."""
-    if distribution.replica_count() == 1:
-        return tensors
-    sizes = [math.prod(x.shape) for x in tensors]
-    packed = ops.concatenate([ops.reshape(x, (-1,)) for x in tensors])
-    packed, summed, start = distribution.all_reduce_sum(packed), [], 0
-    for x, size in zip(tensors, sizes, strict=True):
-        summed.append(ops.reshape(packed[start : start + size], x.shape))
-        start += size
-    return summed
+    count = ops.cast(ops.shape(tensors[0])[0], "float32")
+    rows, *totals = distribution.all_reduce_sum([count, *(ops.sum(x, axis=0) for x in tensors)])
+    return rows, [x - total / rows for x, total in zip(tensors, totals, strict=True)]

@@ -57,13 +57,10 @@ def epps_pulley(samples: Any, *, knots: int = 17, t_max: float = 3.0) -> Any:
     phi = ops.reshape(as_float32(normal), (-1, 1))
     w = ops.reshape(as_float32(weight), (-1, 1)) * phi
     sums = _wave_sums(x, step, knots - 1)
-    # One collective for both sums and the count: replicas may differ in rows in a last batch.
-    rows = ops.cast(ops.shape(x)[:1], "float32")
-    packed = ops.concatenate([ops.reshape(sums, (-1,)), ops.reshape(rows, (1,))], axis=0)
-    packed = distribution.all_reduce_sum(packed)
-    means = ops.reshape(packed[:-1] / packed[-1], (2, knots - 1, -1))
-    distance = ops.square(means[0] - phi) + ops.square(means[1])
-    return packed[-1] * ops.sum(w * distance, axis=0)
+    # Rows are counted, since replicas may differ in them in a last batch.
+    sums, rows = distribution.all_reduce_sum([sums, ops.cast(ops.shape(x)[0], "float32")])
+    distance = ops.square(sums[0] / rows - phi) + ops.square(sums[1] / rows)
+    return rows * ops.sum(w * distance, axis=0)
 
 
 @distribution.kind("reduced")

@@ -15,6 +15,7 @@ from keras_ssl.losses._math import (
     check_positive,
     normalize,
     own_columns,
+    per_row,
 )
 
 # Finite: where every logit of a row is left out, the gradient of logsumexp would be NaN.
@@ -66,7 +67,9 @@ def simlap(
     check_pair("simlap", "projections", z, "gates", gates)
     check_batch("simlap", z, "whose other rows are compared with")
     z = normalize(z)
-    keys, classes, wanted = _everyone(z, labels, partners)
+    labels = per_row("simlap", "label", labels, z)
+    partners = per_row("simlap", "partner", partners, z)
+    keys, classes, wanted = distribution.all_gather([z, labels, partners])
     rows, own = own_columns(z, classes)
     logits = gated_cosine(z, gates, keys) / temperature
 
@@ -107,18 +110,3 @@ def gated_cosine(queries: Any, gates: Any, keys: Any) -> Any:
     lengths = own * others
     usable = lengths > _TINY
     return ops.where(usable, products * ops.rsqrt(ops.where(usable, lengths, 1.0)), 0.0)
-
-
-def _everyone(z: Any, labels: Any, partners: Any) -> tuple[Any, Any, Any]:
-    """Projections, classes and partners of all replicas, in one collective."""
-    columns = [z]
-    for name, values in (("labels", labels), ("partners", partners)):
-        values = as_float32(values)
-        rows, shape = z.shape[0], tuple(values.shape)
-        if len(shape) != 1 or (None not in (rows, shape[0]) and shape[0] != rows):
-            raise ValueError(
-                f"simlap expects one of {name} per row, shape ({rows},); received {shape}."
-            )
-        columns.append(ops.expand_dims(values, 1))
-    packed = distribution.all_gather(ops.concatenate(columns, axis=1))
-    return packed[:, :-2], packed[:, -2], packed[:, -1]

@@ -16,6 +16,7 @@ from keras_ssl.losses._math import (
     diagonal_blocks,
     normalize,
     own_columns,
+    per_row,
 )
 
 
@@ -65,7 +66,9 @@ def sup_con(
     views = [normalize(view) for view in check_views("sup_con", projections, least=1)]
     check_batch("sup_con", views[0], "whose other images are compared with")
     views_count = len(views)
-    gathered, classes = _everyone(views, _as_labels(labels, views[0]))
+    unlabelled = ops.full_like(views[0][:, 0], -1.0)
+    labels = per_row("sup_con", "label", unlabelled if labels is None else labels, views[0])
+    *gathered, classes = distribution.all_gather([*views, labels])
     images, same_image = own_columns(views[0], classes)
     mine = ops.expand_dims(ops.take(classes, images), 1)
     related = ops.logical_or(same_image, ops.logical_and(mine == classes, mine >= 0))
@@ -88,25 +91,3 @@ def sup_con(
         attraction = total / ops.maximum(count, 1.0)
     loss = ops.mean(ops.where(count > 0, every_other - attraction, 0.0))
     return loss if base_temperature is None else loss * (temperature / base_temperature)
-
-
-def _as_labels(labels: Any, view: Any) -> Any:
-    """Labels as float32 `(B,)`: they travel in one collective with the projections."""
-    if labels is None:
-        return ops.full_like(view[:, 0], -1.0)
-    labels = ops.cast(ops.convert_to_tensor(labels), "float32")
-    rows = view.shape[0]
-    if len(labels.shape) != 1 or (None not in (rows, labels.shape[0]) and labels.shape[0] != rows):
-        raise ValueError(
-            f"sup_con expects one label per image, shape ({rows},); received {tuple(labels.shape)}."
-        )
-    return labels
-
-
-def _everyone(views: list, labels: Any) -> tuple[list, Any]:
-    """The views and labels of all replicas."""
-    width = views[0].shape[1]
-    packed = ops.concatenate([*views, ops.expand_dims(labels, 1)], axis=1)
-    packed = distribution.all_gather(packed)
-    parts = [packed[:, index * width : (index + 1) * width] for index in range(len(views))]
-    return parts, packed[:, -1]

@@ -202,8 +202,6 @@ def guided(model: Any, feed: Any, folder: RunFolder) -> Any:
     Returns:
         A `keras_ssl.data.EpochData`.
     """
-    from keras_ssl import data
-
     if folder.clusters.exists():
         clusters = np.load(folder.clusters)
     else:
@@ -212,8 +210,7 @@ def guided(model: Any, feed: Any, folder: RunFolder) -> Any:
         part = folder.clusters.with_suffix(".part.npy")
         np.save(part, clusters)
         part.replace(folder.clusters)
-    order = data.GuidedOrder(clusters, feed.batch_size, seed=feed.seed, leftover=model.leftover)
-    return data.EpochData(feed.source, feed.batch_size, seed=feed.seed, order=order)
+    return model.guided_feed(feed.source, clusters, feed.batch_size, feed.seed)
 
 
 def read_model(path: pathlib.Path) -> Any:

@@ -128,14 +128,28 @@ class GSimCLR(SimCLR):
         feed = data.EpochData(images, AUTOENCODER_BATCH, seed=self.seed or 0)
         return feed.dataset().map(lambda x: (to_unit(x), to_unit(x)))
 
+    def guided_feed(self, source: Any, clusters: Any, batch_size: int, seed: int) -> Any:
+        """Batches with no two images of one cluster, as far as there are others.
+
+        Args:
+            source: array of images or a `keras_ssl.data.Source`.
+            clusters: `(N,)` integers, as `clusters_of` returns them.
+            batch_size: images in a batch.
+            seed: of the order.
+
+        Returns:
+            A `keras_ssl.data.EpochData`.
+        """
+        order = data.GuidedOrder(clusters, batch_size, seed=seed, leftover=self.leftover)
+        return data.EpochData(source, batch_size, seed=seed, order=order)
+
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any):
         """Trains; on an array of images, with guided batches of `batch_size` (32)."""
         if isinstance(x, np.ndarray):
             self.check_images(x)
             size = batch_size or 32
             clusters = self.clusters_of(x, size, kwargs.get("verbose", "auto"))
-            order = data.GuidedOrder(clusters, size, seed=self.seed or 0, leftover=self.leftover)
-            feed = data.EpochData(x, size, seed=self.seed or 0, order=order)
+            feed = self.guided_feed(x, clusters, size, self.seed or 0)
             kwargs.setdefault("steps_per_epoch", feed.steps_per_epoch)
             x, y, batch_size = feed.stream(kwargs.get("initial_epoch", 0)), None, None
         return super().fit(x, y, batch_size=batch_size, **kwargs)
