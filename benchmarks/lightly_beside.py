@@ -18,10 +18,10 @@ import tempfile
 import textwrap
 from typing import Any
 
-import keras
 import numpy as np
 import quality
-from keras import ops
+from keras import Layer, Model, callbacks, ops, utils
+from keras.layers import BatchNormalization, Conv2D
 
 from keras_ssl import data, evaluation, layers, models, optimizers, schedules
 
@@ -30,7 +30,7 @@ RATE, DECAY, TEMPERATURE, LAMBD = 2e-3, 1e-4, 0.2, 5e-3
 METHODS = ("SimCLR", "BarlowTwins")
 
 
-class StoredViews(keras.layers.Layer):
+class StoredViews(Layer):
     """Two views made beforehand, one above the other in one array `(B, 2 H, W, C)`."""
 
     def __init__(self, preprocess):
@@ -42,7 +42,7 @@ class StoredViews(keras.layers.Layer):
         return list(ops.split(ops.cast(images, "float32"), 2, axis=1))
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(utils.PyDataset):
     """The stored views of every step, in order."""
 
     def __init__(self, stored):
@@ -56,7 +56,7 @@ class Batches(keras.utils.PyDataset):
         return np.asarray(self.stored[index], "float32")
 
 
-class Losses(keras.callbacks.Callback):
+class Losses(callbacks.Callback):
     """The loss of each step."""
 
     def __init__(self):
@@ -69,7 +69,7 @@ class Losses(keras.callbacks.Callback):
         self.values.append(total - sum(self.values))
 
 
-def build(method: str, source, seed: int, views: Any) -> keras.Model:
+def build(method: str, source, seed: int, views: Any) -> Model:
     """Our model with the head that lightly builds."""
     encoder = quality.encoder_for(source.image_shape, seed)
     if method == "SimCLR":
@@ -98,7 +98,7 @@ def rates(steps: int):
     return schedules.WarmupCosine(RATE, total_steps=steps, warmup_steps=steps // 20)
 
 
-def train_ours(model: keras.Model, stored: np.ndarray) -> list[float]:
+def train_ours(model: Model, stored: np.ndarray) -> list[float]:
     """Trains on the stored views and returns the losses."""
     model.compile(optimizers.AdamW(rates(len(stored)), weight_decay=DECAY))
     losses = Losses()
@@ -106,7 +106,7 @@ def train_ours(model: keras.Model, stored: np.ndarray) -> list[float]:
     return losses.values
 
 
-def torch_network(method: str, model: keras.Model):
+def torch_network(method: str, model: Model):
     """lightly's head on the same network in PyTorch, with the weights of our model."""
     import torch
     from lightly.models.modules import BarlowTwinsProjectionHead, SimCLRProjectionHead
@@ -118,11 +118,11 @@ def torch_network(method: str, model: keras.Model):
             super().__init__()
             self.stages = 4
             for layer in encoder.layers:
-                if isinstance(layer, keras.layers.Conv2D):
+                if isinstance(layer, Conv2D):
                     size, stride = layer.kernel_size[0], layer.strides[0]
                     inner, outer = layer.kernel.shape[2:]
                     part = torch.nn.Conv2d(inner, outer, size, stride, size // 2, bias=False)
-                elif isinstance(layer, keras.layers.BatchNormalization):
+                elif isinstance(layer, BatchNormalization):
                     part = torch.nn.BatchNorm2d(layer.gamma.shape[0])
                 else:
                     continue
@@ -158,12 +158,12 @@ def torch_network(method: str, model: keras.Model):
     return encoder, head
 
 
-def copy_weights(layer: keras.Layer, part) -> None:
+def copy_weights(layer: Layer, part) -> None:
     """Copies the weights of a Keras layer into the PyTorch module of the same kind."""
     import torch
 
     weights = [np.asarray(weight) for weight in layer.get_weights()]
-    if isinstance(layer, keras.layers.BatchNormalization):
+    if isinstance(layer, BatchNormalization):
         names = ("weight", "bias", "running_mean", "running_var")
         if (part.eps, 1 - part.momentum) != (layer.epsilon, layer.momentum):
             raise SystemExit(f"{layer.name}: the batch norms have other settings.")
@@ -228,14 +228,14 @@ def compare(method: str, source, seed: int, steps: int, folder: str) -> dict[str
     import torch
 
     stored = store_views(method, source, seed, steps, pathlib.Path(folder) / "views.npy")
-    keras.utils.set_random_seed(seed)
+    utils.set_random_seed(seed)
     preprocess = build(method, source, seed, "simclr").views.preprocess
     model = build(method, source, seed, StoredViews(preprocess))
     encoder, head = torch_network(method, model)
     encoder.eval()
 
     def ours(images):
-        return np.asarray(model.encoder(images, training=False))
+        return model.encoder.predict_on_batch(images)
 
     @torch.no_grad()
     def theirs(images):

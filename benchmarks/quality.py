@@ -180,7 +180,8 @@ def page(results: Mapping[str, Mapping[str, dict[str, float]]], steps: int) -> s
         "--data-dir DIR --write docs/benchmarks/quality.md` (`--methods`, `--seeds` add rows): "
         f"CIFAR-10, {IMAGES:,} images without labels (SupCon, Hydra and SLA see them), a ResNet of "
         f"width {WIDTH} with one block a stage and the ImageNet stem, batch {BATCH}, {steps} steps "
-        f"of AdamW; kNN and linear accuracy on {TEST:,} test images, RankMe of 256 features. Mean "
+        f"of AdamW; kNN and linear accuracy on {TEST:,} test images, RankMe of 256 features. The "
+        "gain is over the random encoder with the method's own normalisation of images. Mean "
         "± standard deviation where there are several seeds. Seconds are those of training on two "
         "CPU cores that did other work besides. These settings are small; they say that a method "
         "learns, not which is best."
@@ -193,8 +194,8 @@ def table(results: Mapping[str, Mapping[str, dict[str, float]]]) -> str:
     names = ("knn", "gain", "linear", "rank_me", "seconds")
     head = ("seeds", "kNN", "kNN gain", "linear", "RankMe", "seconds")
     digits = {"rank_me": 1, "seconds": 0}
-    # The encoder at the start depends on the seed alone.
-    starts = {seed: row for rows in results.values() for seed, row in rows.items()}
+    # The encoder at the start depends on the seed alone; methods may normalise images otherwise.
+    starts = {seed: row for rows in reversed(results.values()) for seed, row in rows.items()}
     random = [
         spread([row[f"random_{name}"] for row in starts.values()], digits.get(name, 3))
         for name in ("knn", "linear", "rank_me")

@@ -14,6 +14,13 @@ from typing import Any
 ROOT = str(Path(__file__).resolve().parents[2])
 MARK = "<!-- methods table -->"
 NEEDS = "<!-- needs table -->"
+# What a need costs beside encoder, head and views; B images, V views, D wide, queue of K.
+MEMORY = {
+    "negatives": "V·B rows of similarities with all negatives",
+    "queue": "K·D vectors",
+    "teacher": "a second network",
+    "wide projector": "D² correlations",
+}
 
 
 def table() -> str:
@@ -43,10 +50,13 @@ def needs() -> str:
     """Returns what every joint-embedding method asks for as Markdown, one column a need."""
     found = [m for m in _methods() if ".joint_embedding." in m.cls.__module__]
     columns = sorted({need for method in found for need in method.needs})
-    rows = ["| method | " + " | ".join(columns) + " |", "|---" + "|:---:" * len(columns) + "|"]
+    head = ["method", *columns, "memory besides"]
+    rows = [f"| {' | '.join(head)} |", "|---" + "|:---:" * len(columns) + "|---|"]
     for method in found:
-        cells = ["✓" if column in method.needs else "" for column in columns]
-        rows.append(f"| `{method.name}` | " + " | ".join(cells) + " |")
+        ticks = ["✓" if column in method.needs else "" for column in columns]
+        memory = [MEMORY[need] for need in method.needs if need in MEMORY]
+        cells = [f"`{method.name}`", *ticks, ", ".join(memory)]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
