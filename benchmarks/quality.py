@@ -18,7 +18,7 @@ import pathlib
 import statistics
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take longer.
@@ -186,7 +186,21 @@ def page(results: Mapping[str, Mapping[str, dict[str, float]]], steps: int) -> s
         "CPU cores that did other work besides. These settings are small; they say that a method "
         "learns, not which is best."
     )
-    return "# Quality\n\n" + "\n".join(textwrap.wrap(text, 100)) + f"\n\n{table(results)}\n"
+    parts = ["# Quality", "\n".join(textwrap.wrap(text, 100)), table(results)]
+    return "\n\n".join([*parts, "## Settings", settings_table(results)]) + "\n"
+
+
+def settings_table(methods: Iterable[str]) -> str:
+    """What is set for each method besides the defaults of its class, as a Markdown table."""
+    lines = ["| method | peak learning rate | options |", "|---|---|---|"]
+    for method in methods:
+        setting = SETTINGS[method]
+        options = dict(setting.options)
+        if setting.momentum is not None:
+            options["momentum"] = f"{setting.momentum} to 1, cosine"
+        cells = ", ".join(f"`{name}` {value}" for name, value in options.items())
+        lines.append(f"| {method} | {setting.learning_rate} | {cells} |")
+    return "\n".join(lines)
 
 
 def table(results: Mapping[str, Mapping[str, dict[str, float]]]) -> str:

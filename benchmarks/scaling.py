@@ -179,6 +179,9 @@ def draw(results: dict, path: pathlib.Path) -> None:
                 values = [entry[what] * factor for entry in curve.values()]
                 title = f"{name}, exponent {exponent(curve, what):.2f}"
                 panel.loglog([int(size) for size in curve], values, "o-", label=title)
+            sizes = [int(size) for size in curve]
+            panel.set_xticks(sizes, [str(size) for size in sizes])
+            panel.minorticks_off()
             panel.set_ylabel(label)
             panel.grid(True, which="both", alpha=0.3)
             panel.legend(fontsize=8)

@@ -259,6 +259,8 @@ def test_labels_pull_only_where_they_are_given():
     for name, labels in {"none": np.full(16, -1), "two": np.arange(16) % 2}.items():
         losses_of[name] = model.evaluate(pictures, labels, verbose=0, return_dict=True)["loss"]
     assert losses_of["none"] != losses_of["two"]
+    alone = model.evaluate(pictures, np.arange(16), verbose=0, return_dict=True)["loss"]
+    assert losses_of["none"] == pytest.approx(alone, rel=1e-6)
     with pytest.raises(ValueError, match="uses labels but the data yields none"):
         model.fit(pictures, verbose=0)
 

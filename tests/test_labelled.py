@@ -140,6 +140,16 @@ def test_one_transform_is_plain_cross_entropy():
     np.testing.assert_allclose(losses.sla_aggregate(logits, transforms=1), logits, rtol=1e-6)
 
 
+def test_unlabelled_rows_are_left_out_of_the_mean():
+    logits = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    labels = np.array([2, -1, 0, -1, 3])
+    seen = labels >= 0
+    for loss, extra in ((losses.classification, {}), (losses.sla, {"transforms": 1})):
+        wanted = value(loss(logits[seen], labels[seen], **extra))
+        assert value(loss(logits, labels, **extra)) == pytest.approx(wanted, rel=1e-6)
+        assert value(loss(logits, np.full(5, -1), **extra)) == 0.0
+
+
 def test_the_joint_loss_knows_class_and_transform():
     labels, classes, count = np.array([1, 0, 2]), 3, 4
     logits = np.full((12, 12), -50.0)
