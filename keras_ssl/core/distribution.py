@@ -130,6 +130,20 @@ def _cut(x: Any, sizes: Sequence[int]) -> list:
     return [x[..., end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
+def own_rows(everyone: Any, rows: Any) -> Any:
+    """The rows of this replica of a tensor that holds those of all.
+
+    Args:
+        everyone: `(b * replicas, ...)` in replica order.
+        rows: b, the number of rows of this replica (int or int32 scalar).
+
+    Returns:
+        `(b, ...)`.
+    """
+    start = replica_id() * rows
+    return everyone[start : start + rows]
+
+
 def all_reduce_mean(x: Any) -> Any:
     """Averages `x` over replicas, with gradient.
 
@@ -280,15 +294,13 @@ def normal_batch(seed: Any, shape: Sequence) -> Any:
     return jax.random.normal(_jax_key(seed), tuple(shape), "float32")
 
 
-def _own_rows(draw: Callable, rows: Any) -> Any:
+def _own_draw(draw: Callable, rows: Any) -> Any:
     replicas = replica_count()
     if replicas == 1:
         return draw(rows)
     # One SeedGenerator gives the same numbers on every replica, so drawing for the local
     # rows only would augment image i and image i + B/R alike.
-    everyone = draw(rows * replicas)
-    start = replica_id() * rows
-    return everyone[start : start + rows]
+    return own_rows(draw(rows * replicas), rows)
 
 
 def uniform_rows(
@@ -306,7 +318,7 @@ def uniform_rows(
     Returns:
         float32 `(rows, *shape)`.
     """
-    return _own_rows(lambda n: uniform_batch(seed, (n, *shape), minval, maxval), rows)
+    return _own_draw(lambda n: uniform_batch(seed, (n, *shape), minval, maxval), rows)
 
 
 def normal_rows(seed: Any, rows: Any, shape: Sequence = ()) -> Any:
@@ -320,4 +332,4 @@ def normal_rows(seed: Any, rows: Any, shape: Sequence = ()) -> Any:
     Returns:
         float32 `(rows, *shape)`.
     """
-    return _own_rows(lambda n: normal_batch(seed, (n, *shape)), rows)
+    return _own_draw(lambda n: normal_batch(seed, (n, *shape)), rows)

@@ -84,7 +84,8 @@ def mixed_barlow_twins(
     partner = (1.0 - alpha) * ops.take(two, permutation, axis=0)
     # C(m, v) - T_v is one product: what is left of the mixed rows, times view v.
     rest = [three - alpha * own - partner for own in (one, one if form == "cifar" else two)]
-    one, two, *rest = _own_rows([one, two, *rest], first)
+    count = ops.shape(first)[0]
+    one, two, *rest = (distribution.own_rows(x, count) for x in (one, two, *rest))
     pairs = [(one, two), (rest[0], one), (rest[1], two)]
     products = [ops.matmul(ops.transpose(a), b) for a, b in pairs]
     rows = ops.cast(ops.shape(everyone[0])[0], "float32")
@@ -102,15 +103,6 @@ def _standardise(x: Any, variance: str, epsilon: float) -> Any:
     x = x - ops.mean(x, axis=0)
     degrees = rows - 1.0 if variance == "unbiased" else rows
     return x * inverse_root(ops.sum(ops.square(x), axis=0) / degrees + epsilon)
-
-
-def _own_rows(tensors: list, local: Any) -> list:
-    """The rows of this replica of tensors that hold those of all."""
-    if distribution.replica_count() == 1:
-        return tensors
-    count = ops.shape(local)[0]
-    start = distribution.replica_id() * count
-    return [x[start : start + count] for x in tensors]
 
 
 def _check_permutation(permutation: Any, everyone: Any) -> None:

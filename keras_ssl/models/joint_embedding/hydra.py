@@ -127,8 +127,7 @@ class Hydra(JointEmbedding):
             return ops.where(labels < 0, labels, ops.mod(labels + step, self.classes))
         everyone = distribution.all_gather(labels)
         order = ops.argsort(distribution.uniform_batch(seed, (ops.shape(everyone)[0],)))
-        start = distribution.replica_id() * rows
-        return ops.take(everyone, order, axis=0)[start : start + rows]
+        return distribution.own_rows(ops.take(everyone, order, axis=0), rows)
 
     def compute_losses(self, views: tuple, training: bool) -> dict[str, Any]:
         """Contrast under gates, and the classifier's cross-entropy."""

@@ -91,9 +91,8 @@ class MixedBarlowTwins(BarlowTwins):
         # A partner may be on another replica.
         everyone = ops.reshape(distribution.all_gather(second), (-1, *second.shape[1:]))
         alpha, permutation = mixing(distribution.fold_in(seed, MIXING), ops.shape(everyone)[0])
-        rows = ops.shape(first)[0]
-        start = distribution.replica_id() * rows
-        partner = ops.take(everyone, permutation[start : start + rows], axis=0)
+        mine = distribution.own_rows(permutation, ops.shape(first)[0])
+        partner = ops.take(everyone, mine, axis=0)
         mixed = ops.cast(alpha, first.dtype) * first + ops.cast(1.0 - alpha, first.dtype) * partner
         return {"views": [first, second, mixed], "permutation": permutation, "alpha": alpha}
 
