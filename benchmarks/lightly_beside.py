@@ -23,7 +23,7 @@ import quality
 from keras import Layer, Model, callbacks, ops, utils
 from keras.layers import BatchNormalization, Conv2D
 
-from keras_ssl import data, evaluation, layers, models, optimizers, schedules
+from keras_ssl import data, layers, models, optimizers, schedules
 
 STEPS = 300
 RATE, DECAY, TEMPERATURE, LAMBD = 2e-3, 1e-4, 0.2, 5e-3
@@ -207,13 +207,6 @@ def to_torch(images: np.ndarray):
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), "float32"))
 
 
-def knn(features: list[np.ndarray], source) -> float:
-    """kNN accuracy of features of the training and the test images."""
-    train, test = features
-    labels = source.labels, source.test.labels
-    return float(evaluation.knn_accuracy(train, labels[0], test, labels[1], verbose=False))
-
-
 def features_of(apply, preprocess, source) -> list[np.ndarray]:
     """What a function makes of the preprocessed training and test images."""
     found = []
@@ -241,16 +234,16 @@ def compare(method: str, source, seed: int, steps: int, folder: str) -> dict[str
     def theirs(images):
         return encoder(to_torch(images)).numpy()
 
-    start = knn(features_of(ours, preprocess, source), source)
-    random = knn(features_of(theirs, preprocess, source), source)
+    start = quality.knn(features_of(ours, preprocess, source), source)
+    random = quality.knn(features_of(theirs, preprocess, source), source)
     encoder.train()
     losses = train_ours(model, stored), train_theirs(method, encoder, head, stored)
     encoder.eval()
     return {
         "random": start,
         "random_lightly": random,
-        "knn": knn(features_of(ours, preprocess, source), source),
-        "knn_lightly": knn(features_of(theirs, preprocess, source), source),
+        "knn": quality.knn(features_of(ours, preprocess, source), source),
+        "knn_lightly": quality.knn(features_of(theirs, preprocess, source), source),
         "first_loss": losses[0][0],
         "first_loss_lightly": losses[1][0],
         "last_loss": statistics.mean(losses[0][-20:]),

@@ -109,12 +109,20 @@ def measure(model, source) -> dict[str, float]:
     from keras_ssl.run import report
 
     train, test = report.features_of(model, source).values()
-    labels = source.labels, source.test.labels
     return {
-        "knn": float(evaluation.knn_accuracy(train, labels[0], test, labels[1], verbose=False)),
-        "linear": float(evaluation.linear_probe(train, labels[0], test, labels[1])),
+        "knn": knn((train, test), source),
+        "linear": float(evaluation.linear_probe(train, source.labels, test, source.test.labels)),
         "rank_me": float(metrics.rank_me(test)),
     }
+
+
+def knn(features, source) -> float:
+    """kNN accuracy of the features of the training and of the test images."""
+    from keras_ssl import evaluation
+
+    train, test = features
+    labels = source.labels, source.test.labels
+    return float(evaluation.knn_accuracy(train, labels[0], test, labels[1], verbose=False))
 
 
 def build(method: str, source, seed: int, steps: int = STEPS, **options):

@@ -13,7 +13,7 @@ import statistics
 import quality
 from keras import ops
 
-from keras_ssl import data, evaluation, views
+from keras_ssl import data, views
 from keras_ssl.run import report
 from keras_ssl.views import _transform
 
@@ -80,9 +80,7 @@ def knn_after(variant, source, seed, steps):
     """kNN after training with a variant's views."""
     model = quality.build("SimCLR", source, seed, steps, views=pipeline(**VARIANTS[variant]))
     quality.train(model, source, seed, steps)
-    train, test = report.features_of(model, source).values()
-    labels = source.labels, source.test.labels
-    return float(evaluation.knn_accuracy(train, labels[0], test, labels[1], verbose=False))
+    return quality.knn(report.features_of(model, source).values(), source)
 
 
 def main() -> None:
