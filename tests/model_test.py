@@ -117,12 +117,12 @@ def views_of(model, batch, replicas):
     ]
 
 
-def check_replicas(cls, kwargs, own_views=False):
-    """1, 2 and 4 devices: the same views bit for bit, losses and weights to 1e-5."""
+def check_replicas(cls, kwargs, own_views=False, counts=(1, 2, 4)):
+    """On so many devices: the same views bit for bit, losses and weights to 1e-5."""
     # One image sixteen times: rows that share their augmentation would be equal.
     batch = np.repeat(images(1), 16, axis=0)
     reference = None
-    for replicas in (1, 2, 4):
+    for replicas in counts:
         # Small steps: large ones blow rounding errors up through batch norm and momentum.
         model = build(cls, kwargs, replicas=replicas, own_views=own_views, rate=0.02)
         made = views_of(model, batch, replicas)
@@ -200,19 +200,20 @@ def check_learning_state(cls, kwargs):
     return model
 
 
-def run_model_test(cls, kwargs, full: bool = False) -> None:
+def run_model_test(cls, kwargs, replicas: tuple[int, ...] = ()) -> None:
     """Checks a model class.
 
     Args:
         cls: the class.
         kwargs: constructor arguments that make it small.
-        full: the whole matrix; else one step, learning state and save/load.
+        replicas: the whole matrix, on so many devices; none for one step, learning state and
+            save/load.
     """
     # One model for both: tracing a step is what takes the time.
     check_save_continue(check_learning_state(cls, kwargs))
-    if full:
+    if replicas:
         check_gradients(cls, kwargs)
-        check_replicas(cls, kwargs)
+        check_replicas(cls, kwargs, counts=replicas)
         plain = train(build(cls, kwargs), 2)
         check_jit(cls, kwargs, plain)
         for dtype in ("mixed_bfloat16", "mixed_float16"):

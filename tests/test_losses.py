@@ -135,7 +135,7 @@ def test_every_public_loss_is_listed_and_declares_its_kind():
     assert set(kinds.values()) == {"local", "gathered", "reduced"}
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(SCALARS | THREE_VIEWS))
 def test_replicas_equal_one_device(name, replicas):
     if len(tf.config.list_logical_devices("CPU")) < replicas:
