@@ -92,7 +92,7 @@ def _add_pretrain(commands: Any) -> None:
     add("--data-dir", help="where tfds: data sets are prepared")
     add("--image-size", type=int, help="bring images to this side, in pixels")
     add("--limit", type=int, help="use at most so many training images")
-    add("--backbone", help="convnet, resnet18, resnet34, resnet50 or applications:NAME")
+    add("--backbone", help="such as convnet, resnet18, vit_tiny or applications:NAME")
     add("--epochs", type=int, help="passes over the data")
     add("--steps", type=int, help="most optimizer steps")
     add("--batch-size", type=int, help="images in a step, over all replicas")

@@ -6,11 +6,13 @@ from keras_ssl.backbones._autoencoder import DenoisingAutoencoder
 from keras_ssl.backbones._convnet import ConvNet
 from keras_ssl.backbones._get import get, names
 from keras_ssl.backbones._resnet import ResNet
+from keras_ssl.backbones._vision_transformer import VisionTransformer
 
 __all__ = [
     "ConvNet",
     "DenoisingAutoencoder",
     "ResNet",
+    "VisionTransformer",
     "from_keras_applications",
     "from_keras_cv",
     "get",

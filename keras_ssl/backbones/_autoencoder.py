@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_ssl.backbones._convnet import checked_image_shape
-from keras_ssl.layers._mlp import layer_seed
+from keras_ssl.core.seeds import layer_seed
 
 
 def DenoisingAutoencoder(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._batch_norm import batch_norm
-from keras_ssl.layers._mlp import layer_seed
 
 
 def ConvNet(

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from keras_ssl.backbones._convnet import checked_image_shape
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._batch_norm import batch_norm
-from keras_ssl.layers._mlp import layer_seed
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 STEMS = ("small", "imagenet")

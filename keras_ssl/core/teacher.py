@@ -13,6 +13,7 @@ from keras_ssl.core import distribution
 from keras_ssl.core.keras_private import all_layers
 
 BATCH_NORM_POLICIES = ("own", "average", "copy")
+DROPPING = (keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
 
 
 def clone(network: keras.Layer) -> keras.Layer:
@@ -37,7 +38,8 @@ class Teacher(keras.layers.Layer):
     """A copy of a network that no gradient reaches and that follows its student.
 
     The copy's *variables* are frozen, not its layers: a batch-normalisation layer with
-    `trainable=False` would run in inference mode, with the statistics of a random network.
+    `trainable=False` would run in inference mode, with the statistics of a random network. Dropout
+    and dropped paths of the copy are off: a target is not to be disturbed at random.
 
     Args:
         network: built layer or model to copy; its weights are the teacher's first weights.
@@ -85,6 +87,9 @@ class Teacher(keras.layers.Layer):
         self.batch_norm = batch_norm
         for variable in self.network.variables:
             variable.trainable = False
+        for layer in (self.network, *all_layers(self.network)):
+            if isinstance(layer, DROPPING):
+                layer.rate = 0.0
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ssl.layers._mlp import layer_seed
+from keras_ssl.core.seeds import layer_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")

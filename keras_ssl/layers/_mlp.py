@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._batch_norm import batch_norm
 
 BIAS = ("none", "hidden", "last", "all")
@@ -172,21 +173,6 @@ class MLP(keras.layers.Layer):
             "synchronized": self.synchronized,
             "seed": self.seed,
         }
-
-
-def layer_seed(seed: int | None, *position: int) -> int | None:
-    """Returns an integer seed of its own for one layer of a network.
-
-    Args:
-        seed: Seed of the network, or `None`.
-        *position: Integers that tell the layer from the network's others.
-
-    Returns:
-        An integer below 2**31, the same for the same arguments; `None` when `seed` is `None`.
-    """
-    if seed is None:
-        return None
-    return int(np.random.SeedSequence([int(seed), *position]).generate_state(1)[0] >> 1)
 
 
 def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:

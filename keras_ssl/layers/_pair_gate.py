@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._batch_norm import batch_norm
-from keras_ssl.layers._mlp import layer_seed
 
 COMBINE = ("mean", "product")
 

@@ -11,7 +11,7 @@ import keras
 
 from keras_ssl import backbones, layers, optimizers, schedules
 from keras_ssl.core import registry
-from keras_ssl.layers._mlp import layer_seed
+from keras_ssl.core.seeds import layer_seed
 
 ENCODER_SEED, PROJECTOR_SEED, PREDICTOR_SEED = 101, 102, 103
 # A run shortened by the user keeps the shape of its schedule.

@@ -10,8 +10,8 @@ import keras
 
 from keras_ssl import losses
 from keras_ssl.core import register
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers import DirectPredictor
-from keras_ssl.layers._mlp import layer_seed
 from keras_ssl.models.joint_embedding.byol import BYOL
 
 

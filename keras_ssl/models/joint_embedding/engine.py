@@ -11,9 +11,9 @@ import keras
 
 from keras_ssl import views as views_module
 from keras_ssl.core import SSLModel, distribution
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers import MLP, as_encoder, unsynchronized_batch_norms
 from keras_ssl.layers._encoder import for_sizes
-from keras_ssl.layers._mlp import layer_seed
 
 
 class JointEmbedding(SSLModel):

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_ssl.core import register
-from keras_ssl.layers._mlp import layer_seed
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._sigreg import SIGReg
 from keras_ssl.losses.sigreg import check_lejepa, lejepa
 from keras_ssl.models.joint_embedding.engine import JointEmbedding

@@ -10,8 +10,8 @@ import keras
 from keras import ops
 
 from keras_ssl.core import distribution, register
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._hyper_linear import HyperLinear
-from keras_ssl.layers._mlp import layer_seed
 from keras_ssl.layers._split_head import SplitHead
 from keras_ssl.losses.sie import sie
 from keras_ssl.models.joint_embedding.engine import JointEmbedding

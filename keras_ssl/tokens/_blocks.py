@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transformer blocks: attention with one map for queries, keys and values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ssl.core import distribution
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.tokens._positions import rotate
+
+ACTIVATIONS = ("gelu", "swiglu")
+# Finite in float32: a row without any valid token then gives even weights instead of NaN.
+_NEVER = -1e30
+
+
+def _dense(layer: keras.layers.Layer, units: int, place: int, name: str, **options: Any) -> Any:
+    start = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(layer.seed, place))
+    return keras.layers.Dense(
+        units, kernel_initializer=start, dtype=layer.dtype_policy, name=name, **options
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class DropPath(keras.layers.Dropout):
+    """Drops a residual branch for whole samples and scales it up for the others.
+
+    Which samples is drawn for the global batch, so that no two replicas drop alike. A `Teacher`
+    never drops, as with any `keras.layers.Dropout`.
+
+    Args:
+        rate: probability with which a sample's branch is dropped.
+        seed: integer for the random numbers, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Source: Deep Networks with Stochastic Depth, 2016.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(rate, seed=seed, **kwargs)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The branch `(B, …)`, for some samples 0."""
+        if not training or not self.rate:
+            return inputs
+        seed = distribution.next_seed(self.seed_generator)
+        drawn = distribution.uniform_rows(seed, ops.shape(inputs)[0])
+        kept = ops.cast(drawn >= self.rate, inputs.dtype) / (1.0 - self.rate)
+        return inputs * ops.reshape(kept, (-1, *[1] * (len(inputs.shape) - 1)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        config.pop("noise_shape", None)
+        return config
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class LayerScale(keras.layers.Layer):
+    """Multiplies every feature of a residual branch by a learned number that starts small.
+
+    Args:
+        start: initial value of all numbers.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Source: Going Deeper with Image Transformers, 2021, equation 4.
+    """
+
+    def __init__(self, start: float = 1e-5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.start = float(start)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the numbers for `(…, D)`."""
+        start = keras.initializers.Constant(self.start)
+        self.scale = self.add_weight(shape=(input_shape[-1],), initializer=start, name="scale")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """The scaled branch."""
+        return inputs * ops.cast(self.scale, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "start": self.start}
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention whose queries, keys and values come from one linear map.
+
+    Args:
+        heads: number of heads; must divide the width.
+        qkv_bias: whether the map has an offset.
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `layer(x, padding_mask=None, angles=None)` with x `(B, N, D)`; `padding_mask` `(B, N)`
+    boolean, True where a token is real: no token attends to the others; `angles` of
+    `RotaryPositions`. Gives `(B, N, D)`.
+
+    Raises:
+        ValueError: if the heads do not divide the width.
+
+    Source: Attention Is All You Need, 2017, equation 1.
+
+    Example:
+        >>> SelfAttention(3)(keras.ops.ones((2, 65, 192))).shape
+        (2, 65, 192)
+    """
+
+    def __init__(self, heads: int, qkv_bias: bool = True, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads, self.qkv_bias, self.seed = int(heads), qkv_bias, seed
+
+    def build(self, input_shape: Any) -> None:
+        """Makes both linear maps for `(B, N, D)`."""
+        self.width = input_shape[-1]
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide the width {self.width}.")
+        self.qkv = _dense(self, 3 * self.width, 1, "qkv", use_bias=self.qkv_bias)
+        self.out = _dense(self, self.width, 2, "out")
+        self.qkv.build(input_shape)
+        self.out.build(input_shape)
+        self.built = True
+
+    def _heads_of(self, x: Any, angles: Any) -> list:
+        """Queries, keys and values, `(B, heads, N, width / heads)` each."""
+        tokens, size = ops.shape(x)[1], self.width // self.heads
+        x = ops.reshape(self.qkv(x), (-1, tokens, 3, self.heads, size))
+        parts = [x[:, :, index] for index in range(3)]
+        query, key, value = [ops.transpose(part, (0, 2, 1, 3)) for part in parts]
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        return [query * size**-0.5, key, value]
+
+    @staticmethod
+    def _weights(query: Any, key: Any, padding_mask: Any) -> Any:
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        scores = ops.cast(scores, "float32")
+        if padding_mask is not None:
+            real = ops.cast(padding_mask, "bool")[:, None, None, :]
+            scores = ops.where(real, scores, _NEVER)
+        return ops.softmax(scores, axis=-1)
+
+    def attention_weights(self, x: Any, padding_mask: Any = None, angles: Any = None) -> Any:
+        """How much every token attends to every other: float32 `(B, heads, N, N)`."""
+        query, key, _ = self._heads_of(x, angles)
+        return self._weights(query, key, padding_mask)
+
+    def call(self, inputs: Any, padding_mask: Any = None, angles: Any = None) -> Any:
+        """Tokens mixed by attention."""
+        query, key, value = self._heads_of(inputs, angles)
+        weights = ops.cast(self._weights(query, key, padding_mask), value.dtype)
+        mixed = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        return self.out(ops.reshape(mixed, (-1, ops.shape(inputs)[1], self.width)))
+
+    def compute_output_shape(self, input_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {n: getattr(self, n) for n in ("heads", "qkv_bias", "seed")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class FeedForward(keras.layers.Layer):
+    """The two linear maps of a transformer block, with GELU or gated.
+
+    Args:
+        hidden: features in between. SwiGLU has three matrices and is usually given two thirds of
+            what GELU gets.
+        activation: `"gelu"` (exact) or `"swiglu"`.
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `(…, D)` → `(…, D)`.
+
+    Raises:
+        ValueError: for another activation.
+
+    Source: GLU Variants Improve Transformer, 2020, equation 6.
+    """
+
+    def __init__(
+        self, hidden: int, activation: str = "gelu", seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {ACTIVATIONS}; received {activation!r}.")
+        self.hidden, self.activation, self.seed = int(hidden), activation, seed
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the linear maps for `(…, D)`."""
+        gates = 2 if self.activation == "swiglu" else 1
+        self.rise = _dense(self, gates * self.hidden, 1, "rise")
+        self.fall = _dense(self, input_shape[-1], 2, "fall")
+        self.rise.build(input_shape)
+        self.fall.build((*input_shape[:-1], self.hidden))
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Tokens, each transformed by itself."""
+        x = self.rise(inputs)
+        if self.activation == "swiglu":
+            gate, x = ops.split(x, 2, axis=-1)
+            return self.fall(ops.silu(gate) * x)
+        return self.fall(ops.gelu(x, approximate=False))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {n: getattr(self, n) for n in ("hidden", "activation", "seed")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class TransformerBlock(keras.layers.Layer):
+    """Attention and feed-forward, each normalised before and added to what it got.
+
+    Args:
+        heads: number of heads.
+        mlp_ratio: hidden features of the feed-forward, in widths.
+        activation: `"gelu"` or `"swiglu"`; the latter gets two thirds of the hidden features.
+        qkv_bias: whether queries, keys and values have an offset.
+        layer_scale: start of `LayerScale` on both branches, or `None` without it.
+        drop_path: probability with which a sample skips a branch.
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `block(x, padding_mask=None, angles=None, training=False)`, as `SelfAttention`.
+
+    Source: An Image is Worth 16x16 Words, 2020, equations 2 and 3.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu",
+        qkv_bias: bool = True,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.heads, self.mlp_ratio, self.activation = heads, mlp_ratio, activation
+        self.qkv_bias, self.layer_scale, self.drop_path = qkv_bias, layer_scale, drop_path
+        self.seed = seed
+
+    def build(self, input_shape: Any, *args: Any, **kwargs: Any) -> None:
+        """Makes all parts for `(B, N, D)`."""
+        shape, policy = tuple(input_shape), self.dtype_policy
+        hidden = int(shape[-1] * self.mlp_ratio)
+        if self.activation == "swiglu":
+            hidden = hidden * 2 // 3
+        self.attention_norm, self.feed_forward_norm = (
+            keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name=f"{name}_norm")
+            for name in ("attention", "feed_forward")
+        )
+        self.attention = SelfAttention(
+            self.heads, self.qkv_bias, layer_seed(self.seed, 1), dtype=policy, name="attention"
+        )
+        self.feed_forward = FeedForward(
+            hidden, self.activation, layer_seed(self.seed, 2), dtype=policy, name="feed_forward"
+        )
+        parts = [self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward]
+        self.scales = []
+        if self.layer_scale is not None:
+            names = ("attention_scale", "feed_forward_scale")
+            self.scales = [LayerScale(self.layer_scale, dtype=policy, name=n) for n in names]
+        self.drops = []
+        if self.drop_path:
+            seeds = (layer_seed(self.seed, 3), layer_seed(self.seed, 4))
+            self.drops = [DropPath(self.drop_path, seed, dtype=policy) for seed in seeds]
+        for part in (*parts, *self.scales, *self.drops):
+            part.build(shape)
+        self.built = True
+
+    def _branch(self, index: int, x: Any, training: bool) -> Any:
+        if self.scales:
+            x = self.scales[index](x)
+        return self.drops[index](x, training=training) if self.drops else x
+
+    def call(
+        self, inputs: Any, padding_mask: Any = None, angles: Any = None, training: bool = False
+    ) -> Any:
+        """Transformed tokens `(B, N, D)`."""
+        x = self.attention(self.attention_norm(inputs), padding_mask=padding_mask, angles=angles)
+        x = inputs + self._branch(0, x, training)
+        return x + self._branch(1, self.feed_forward(self.feed_forward_norm(x)), training)
+
+    def attention_weights(self, inputs: Any, padding_mask: Any = None, angles: Any = None) -> Any:
+        """How much every token attends to every other here: float32 `(B, heads, N, N)`."""
+        return self.attention.attention_weights(self.attention_norm(inputs), padding_mask, angles)
+
+    def compute_output_shape(self, input_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("heads", "mlp_ratio", "activation", "qkv_bias", "layer_scale", "drop_path", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a grid of tokens to a sequence: class token, registers, mask tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def _token(layer: keras.layers.Layer, rows: int, width: int, seed: int | None, name: str) -> Any:
+    start = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+    return layer.add_weight(shape=(1, rows, width), initializer=start, name=name)
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class PrefixTokens(keras.layers.Layer):
+    """Flattens a grid of tokens and puts learned tokens in front: a class token, registers.
+
+    A class token needs no position of its own: a learned one would only add to the token.
+
+    Args:
+        class_token: whether the first token is the class token.
+        registers: number of further tokens, in which the network may keep what belongs to no
+            place (Vision Transformers Need Registers, 2023).
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `(B, g1, …, gd, D)` → `(B, class token + registers + g1 ⋯ gd, D)`.
+
+    Raises:
+        ValueError: for a negative number of registers.
+    """
+
+    def __init__(
+        self,
+        class_token: bool = True,
+        registers: int = 0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if registers < 0:
+            raise ValueError(f"registers is a number of tokens, at least 0; received {registers}.")
+        self.class_token, self.registers, self.seed = bool(class_token), int(registers), seed
+
+    @property
+    def count(self) -> int:
+        """Number of tokens in front."""
+        return int(self.class_token) + self.registers
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the tokens for `(B, g1, …, gd, D)`."""
+        width, seed = input_shape[-1], self.seed
+        self.tokens = []
+        if self.class_token:
+            self.tokens.append(_token(self, 1, width, seed, "class_token"))
+        if self.registers:
+            seed = None if seed is None else seed + 1
+            self.tokens.append(_token(self, self.registers, width, seed, "register_tokens"))
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """The sequence."""
+        grid, width = tuple(inputs.shape)[1:-1], inputs.shape[-1]
+        rows = ops.shape(inputs)[0]
+        length = -1 if None in grid else int(np.prod(grid))
+        parts = [ops.reshape(inputs, (rows, length, width))]
+        for token in reversed(self.tokens):
+            token = ops.cast(token, inputs.dtype)
+            parts.insert(0, ops.broadcast_to(token, (rows, token.shape[1], width)))
+        return ops.concatenate(parts, axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """`(B, count + g1 ⋯ gd, D)`."""
+        grid = input_shape[1:-1]
+        tokens = None if None in grid else self.count + int(np.prod(grid))
+        return (input_shape[0], tokens, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {n: getattr(self, n) for n in ("class_token", "registers", "seed")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class MaskToken(keras.layers.Layer):
+    """Replaces tokens by one learned token where a mask says so.
+
+    Args:
+        seed: integer for the initial weights, or `None`.
+        initializer: of the token, `"zeros"` (iBOT, DINOv2) or any Keras name.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `layer(tokens, mask)` with tokens `(B, …, D)` and mask `(B, …)`, boolean or a weight of
+    0 to 1: `tokens · (1 - mask) + token · mask`, of the shape of the tokens.
+
+    Source: SimMIM, 2021; iBOT, 2021.
+    """
+
+    def __init__(self, initializer: str = "zeros", seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.initializer, self.seed = initializer, seed
+
+    def build(self, inputs_shape: Any, mask_shape: Any = None) -> None:
+        """Makes the token for `(B, …, D)`."""
+        start = keras.initializers.get(self.initializer)
+        if "seed" in start.get_config():
+            start = type(start).from_config({**start.get_config(), "seed": self.seed})
+        self.token = self.add_weight(
+            shape=(inputs_shape[-1],), initializer=start, name="mask_token"
+        )
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any) -> Any:
+        """Tokens, replaced where masked."""
+        weight = ops.expand_dims(ops.cast(mask, inputs.dtype), -1)
+        return inputs * (1.0 - weight) + ops.cast(self.token, inputs.dtype) * weight
+
+    def compute_output_shape(self, inputs_shape: Any, mask_shape: Any = None) -> Any:
+        """Same as that of the tokens."""
+        return inputs_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "initializer": self.initializer, "seed": self.seed}

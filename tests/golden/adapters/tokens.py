@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Positions of tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_ssl import tokens
+
+ORDERS = {"column, row": (1, 0), "row, column": (0, 1)}
+
+
+def _sincos(arrays: dict, meta: dict) -> dict:
+    squares = {"2d": (meta["grid_2d"],) * 2, "3d": meta["grid_3d"], "nd": meta["grid_nd"]}
+    grids = squares | {"1d": (meta["L_1d"],), "rect": meta["rect"]}
+    widths = {"2d": meta["D_2d"], "3d": meta["D_3d"], "nd": meta["D_nd"], "1d": meta["D_1d"]}
+
+    def table(name, options):
+        kind = next(k for k in ("2d", "3d", "nd", "1d") if k in name)
+        settings = {}
+        if "order" in options:
+            settings["order"] = ORDERS[options["order"]]
+        if isinstance(options.get("split"), list):
+            settings["split"] = "half"
+        elif "split" in options:
+            settings["split"] = "cut"
+        if options.get("padding") == "zeros":
+            settings["split"] = "pad"
+        if "indexing" in options:
+            settings["indexing"] = options["indexing"]
+        if options.get("interleaved"):
+            settings |= {"interleaved": True, "flat": True}
+        prefix = int(options.get("class_token", False))
+        grid = grids[options.get("grid", kind)]
+        base = float(meta["base"])
+        return tokens.sincos_table(grid, widths[kind], prefix=prefix, base=base, **settings)
+
+    names = [n for n in meta["sources"]] + list(meta["options"])
+    wanted = sorted(set(names) | {"out_jepa_1d"})
+    return {name: table(name, meta["options"].get(name, {})) for name in wanted}
+
+
+def _interpolation(arrays: dict, meta: dict) -> dict:
+    table = arrays["in_pos_embed"].astype("float32")
+    old, new = (meta["old"],) * 2, (meta["new"],) * 2
+    prefix = table.shape[1] - meta["old"] ** 2
+    result = {}
+    for name, options in meta["options"].items():
+        # What has no class row in its result was computed without it.
+        kept = prefix if name == "out_pos_embed" else 0
+        result[name] = np.asarray(
+            tokens.interpolate_positions(
+                table[:, prefix - kept :],
+                old,
+                new,
+                prefix=kept,
+                method=options["interpolation"],
+                antialias=options["antialias"],
+            )
+        )
+    return result
+
+
+CASES = {
+    "mim_sincos_position_tables": _sincos,
+    "mim_pos_embed_interpolation": _interpolation,
+}
