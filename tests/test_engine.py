@@ -177,3 +177,60 @@ def test_several_tensors_cross_together(replicas):
         assert [part.shape for part in found] == [(6, 2, 3), (6,), (2, 3), ()]
         for part, wanted in zip(found, (matrix, column, matrix.sum(axis=0), 6.0), strict=True):
             np.testing.assert_allclose(part, wanted, rtol=1e-5, atol=1e-6)
+
+
+class HalfFrozen(Agreement):
+    """The left network stands still for two steps."""
+
+    def frozen_variables(self):
+        return [(self.left.trainable_variables, self.optimizer.iterations < 2)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "replicas", "jit"),
+    [
+        # Keras itself does not accumulate gradients on several replicas.
+        (kind, replicas, jit)
+        for kind in ("decay", "momentum", "accumulation")
+        for replicas, jit in ((1, False), (1, True), (2, False))
+        if (kind, replicas) != ("accumulation", 2)
+    ],
+)
+def test_frozen_variables_stand_still_and_then_move(kind, replicas, jit):
+    optimizers = {
+        "decay": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.5),
+        "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.5),
+        "accumulation": lambda: keras.optimizers.SGD(
+            0.1, weight_decay=0.5, gradient_accumulation_steps=2
+        ),
+    }
+    with scope(replicas):
+        optimizer = optimizers[kind]()
+        model = compiled(HalfFrozen, replicas, optimizer=optimizer, jit_compile=jit)
+        optimizer.build(model.trainable_variables)
+        if kind == "momentum":
+            # A momentum from before the freeze.
+            for buffer in optimizer.momentums:
+                buffer.assign(ops.ones_like(buffer))
+    data = tf.data.Dataset.from_tensor_slices(records(8)).batch(8)
+    left = [np.asarray(v) for v in model.left.weights]
+    right = np.asarray(model.right.kernel)
+    micro = 2 if kind == "accumulation" else 1
+    for step in range(2 * micro):
+        model.fit(data, verbose=0)
+        for old, now in zip(left, model.left.weights, strict=True):
+            assert np.array_equal(old, now), f"{now.path} moved in step {step}"
+    assert not np.array_equal(right, model.right.kernel)
+    for _ in range(micro):
+        model.fit(data, verbose=0)
+    assert int(np.asarray(optimizer.iterations)) == 3
+    assert not np.array_equal(left[0], model.left.kernel)
+
+
+def test_a_frozen_gradient_does_not_wait_in_the_optimizer():
+    model = compiled(HalfFrozen, optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+    model.fit(records(8), batch_size=8, epochs=2, verbose=0)
+    pairs = zip(model.trainable_variables, model.optimizer.momentums, strict=True)
+    buffers = {variable.path: float(np.abs(buffer).max()) for variable, buffer in pairs}
+    assert buffers[model.left.kernel.path] == 0
+    assert buffers[model.right.kernel.path] > 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -108,6 +109,18 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
 
     def teachers(self) -> list[tuple[Teacher, keras.Layer]]:
         """Pairs of a teacher and the network that it follows. Default: none."""
+        return []
+
+    def frozen_variables(self) -> list[tuple[Sequence, Any]]:
+        """Trainable variables that stand still in some steps. Default: none.
+
+        A frozen variable gets no gradient and keeps its value exactly: neither the decay nor the
+        momentum of any optimizer moves it.
+
+        Returns:
+            Pairs of variables and a boolean scalar, true where this step leaves them alone; made
+            from `optimizer.iterations`, which stands still between the micro-batches of a step.
+        """
         return []
 
     def after_update(self) -> None:

@@ -38,12 +38,43 @@ def _update(model: Any, batch: Any, data: Any) -> dict[str, Any]:
         total = tf.add_n(list(losses.values())) / distribution.replica_count()
         scaled = model.optimizer.scale_loss(total)
     variables = model.trainable_variables
-    model.optimizer.apply(tape.gradient(scaled, variables), variables)
+    frozen = _frozen(model)
+    gradients = _without(frozen, tape.gradient(scaled, variables), variables)
+    model.optimizer.apply(gradients, variables)
+    _restore(frozen)
     # Under gradient accumulation most batches do not move the weights.
     model.stepped = tf.not_equal(before, tf.identity(model.optimizer.iterations))
     model.after_update()
     model.record(losses, data)
     return model.get_metrics_result()
+
+
+def _frozen(model: Any) -> list[tuple[Any, Any, Any]]:
+    """(variable, whether it is frozen in this step, its value before the step)."""
+    return [
+        (variable, tf.convert_to_tensor(flag), tf.identity(variable.value))
+        for variables, flag in model.frozen_variables()
+        for variable in variables
+    ]
+
+
+def _without(frozen: list, gradients: list, variables: list) -> list:
+    """The gradients, zero where a variable is frozen: clipping by a norm must not see them."""
+    flags = {id(variable): flag for variable, flag, _ in frozen}
+    return [
+        # Sparse gradients of embeddings are made dense.
+        tf.where(flags[id(variable)], tf.zeros_like(variable.value), tf.convert_to_tensor(gradient))
+        if gradient is not None and id(variable) in flags
+        else gradient
+        for gradient, variable in zip(gradients, variables, strict=True)
+    ]
+
+
+def _restore(frozen: list) -> None:
+    """Undoes what decay and momentum did to frozen variables, in whatever way they did it."""
+    if frozen:
+        values = [tf.where(flag, old, variable.value) for variable, flag, old in frozen]
+        distribution.assign_all([variable for variable, _, _ in frozen], values, equal=True)
 
 
 def _check_rows(batch: Any, model: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_ssl import views as views_module
 from keras_ssl.core import SSLModel, distribution
@@ -121,6 +122,41 @@ class JointEmbedding(SSLModel):
     def project(self, view: Any, training: bool = False) -> Any:
         """Projections `(B, D)` of one view, `(B, h, w, C)` as `make_views` gives it."""
         return self.projector(self.view_encoder(view, training=training), training=training)
+
+    def encode_views(self, views: Sequence, training: bool = False) -> list:
+        """Representations of several views, with one call of the encoder for each image size.
+
+        Views of one size share a call, and with it the statistics of batch normalisation.
+
+        Args:
+            views: tensors `(B, h, w, C)` as `make_views` gives them; sizes may differ.
+            training: whether layers run in training mode.
+
+        Returns:
+            list of `(B, features)`, one a view, in the order of the views.
+        """
+        features: dict[int, Any] = {}
+        sizes = [tuple(view.shape[1:]) for view in views]
+        for size in dict.fromkeys(sizes):
+            places = [place for place, other in enumerate(sizes) if other == size]
+            together = ops.concatenate([views[place] for place in places], axis=0)
+            encoded = self.view_encoder(together, training=training)
+            features |= zip(places, ops.split(encoded, len(places), axis=0), strict=True)
+        return [features[place] for place in range(len(views))]
+
+    def project_views(self, views: Sequence, training: bool = False) -> list:
+        """Projections of several views: `encode_views`, then one call of the projector.
+
+        Args:
+            views: tensors `(B, h, w, C)` as `make_views` gives them; sizes may differ.
+            training: whether layers run in training mode.
+
+        Returns:
+            list of `(B, D)`, one a view, in the order of the views.
+        """
+        features = ops.concatenate(self.encode_views(views, training), axis=0)
+        projected = self.projector(features, training=training)
+        return ops.split(projected, len(views), axis=0)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Representations `(B, features)` of raw images `(B, H, W, C)`."""
