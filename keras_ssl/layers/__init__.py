@@ -6,11 +6,14 @@ from keras_ssl.layers._batch_norm import (
     synchronize_batch_norm,
     unsynchronized_batch_norms,
 )
+from keras_ssl.layers._center import Center
 from keras_ssl.layers._direct_predictor import DirectPredictor
 from keras_ssl.layers._encoder import as_encoder
 from keras_ssl.layers._hyper_linear import HyperLinear
+from keras_ssl.layers._koleo import KoLeo
 from keras_ssl.layers._mlp import MLP
 from keras_ssl.layers._pair_gate import PairGate
+from keras_ssl.layers._prototype_head import NestedPrototypeHead, PrototypeHead, WeightNorm
 from keras_ssl.layers._queue import Queue
 from keras_ssl.layers._reweight import ReweightHead
 from keras_ssl.layers._sigreg import SIGReg
@@ -18,15 +21,20 @@ from keras_ssl.layers._split_batch_norm import SplitBatchNormalization, split_ba
 from keras_ssl.layers._split_head import SplitHead
 
 __all__ = [
+    "Center",
     "DirectPredictor",
     "HyperLinear",
+    "KoLeo",
     "MLP",
+    "NestedPrototypeHead",
     "PairGate",
+    "PrototypeHead",
     "Queue",
     "ReweightHead",
     "SIGReg",
     "SplitBatchNormalization",
     "SplitHead",
+    "WeightNorm",
     "as_encoder",
     "batch_norm",
     "split_batch_norm",

@@ -18,7 +18,15 @@ from keras_ssl.losses.classification import (
 )
 from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
 from keras_ssl.losses.dcl import dcl, dclw
+from keras_ssl.losses.distillation import (
+    centered_softmax,
+    dino,
+    masked_token_weights,
+    patch_distillation,
+    self_distillation,
+)
 from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
+from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
 from keras_ssl.losses.sie import sie
@@ -38,19 +46,25 @@ __all__ = [
     "cacr_attraction",
     "cacr_momentum",
     "cacr_repulsion",
+    "centered_softmax",
     "classification",
     "cross_correlation",
     "dcl",
     "dclw",
+    "dino",
     "epps_pulley",
     "info_nce",
+    "koleo",
     "lejepa",
+    "masked_token_weights",
     "mixed_barlow_twins",
     "moco_v3",
     "negative_cosine",
     "nnclr",
     "normalize",
     "nt_xent",
+    "patch_distillation",
+    "self_distillation",
     "sie",
     "sigreg",
     "simlap",

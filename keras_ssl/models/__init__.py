@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objectives, one file a method."""
 
+from keras_ssl.models.distillation import DINO
 from keras_ssl.models.joint_embedding import (
     BYOL,
     CACR,
@@ -30,6 +31,7 @@ __all__ = [
     "CACR",
     "DCL",
     "DCLW",
+    "DINO",
     "DirectPred",
     "GSimCLR",
     "Hydra",
