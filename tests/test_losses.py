@@ -67,6 +67,9 @@ SCALARS = {
     "info_nce": lambda a, b: losses.info_nce(a, b, temperature=0.3, decoupled="dclw"),
     "moco_v3": lambda a, b: losses.moco_v3([a, b], [b, a], temperature=0.3),
     "nnclr": lambda a, b: losses.nnclr([a, b], [b, a], temperature=0.3),
+    "sinkhorn_knopp": lambda a, b: keras.ops.mean(losses.sinkhorn_knopp(a * b) ** 2),
+    "swav": lambda a, b: losses.swav([a, b, a * b], epsilon=0.3),
+    "swav_codes": lambda a, b: keras.ops.mean(losses.swav_codes([a, b], epsilon=0.3) ** 2),
     "sup_con": lambda a, b: losses.sup_con([a, b], temperature=0.3),
     "barlow_twins": losses.barlow_twins,
     "byol": lambda a, b: losses.byol([a, b], [a, b]),
@@ -87,6 +90,9 @@ THREE_VIEWS = {
     "nt_xent_3": lambda a, b: losses.nt_xent([a, b, a * b]),
     "info_nce_queue": lambda a, b: losses.info_nce(a, b, queue=QUEUE[:, : a.shape[1]]),
     "cacr_euclidean": lambda a, b: losses.cacr_momentum([a, b], a * b, cost="euclidean"),
+    "swav_queue": lambda a, b: losses.swav(
+        [a, b], epsilon=0.3, queue_scores=[QUEUE[:, : a.shape[1]], QUEUE[::-1, : a.shape[1]]]
+    ),
     "nnclr_both": lambda a, b: losses.nnclr([a, b], [b, a], negatives="both"),
     "nt_xent_3_inside": lambda a, b: losses.nt_xent([a, b, a * b], positives="inside"),
     "vicreg_3": lambda a, b: sum(losses.vicreg([a, b, a * b]).values()),

@@ -37,6 +37,8 @@ SMALL = {
     models.GSimCLR: {"projector": (16, 8), "temperature": 0.5},
     models.Hydra: {"classes": 4, "projector": (16, 8), "gate": (8, 16)},
     models.SLA: {"classes": 4, "views": one_view()},
+    # The queue is full after two of the batches, and in use.
+    models.SwAV: {"projector": (16, 8), "prototypes": 6, "queue_size": 24, "freeze_steps": 1},
 }
 # Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's), by the numbers of
 # devices. Tracing four costs as much as all the rest, so one method has them and the others are

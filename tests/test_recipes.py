@@ -46,6 +46,8 @@ TABLE = {
     "lejepa_imagenet": (100, 512, 5e-4, 10, 1e-3, 5e-4, (2048, 2048, 128), None),
     "sie_cifar": (2000, 1024, 1e-3, 0, 1.0, 1e-6, (2048,) * 3, None),
     "sie_imagenet": (2000, 1024, 1e-3, 0, 1.0, 1e-6, (2048,) * 3, None),
+    "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
+    "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
 # Views of another name than the method.
 VIEWS = {
@@ -74,6 +76,9 @@ SETTINGS = {
     "lejepa_imagenet": {"trade_off": 0.05, "slices": 1024, "centre": "global"},
     "sie_cifar": {"split": 0.5, "equivariance_factor": 0.45},
     "sie_imagenet": {"split": 0.5, "equivariance_factor": 0.45},
+    # Ten steps an epoch.
+    "swav_cifar": {"prototypes": 3000, "queue_size": 3840, "queue_start": 500, "freeze_steps": 20},
+    "swav_imagenet": {"prototypes": 3000, "epsilon": 0.05, "queue_size": 0, "freeze_steps": 10},
     "hydra_cifar": {"temperature": 0.1, "pairs": "arbitrary", "classes": 10, "joint": False},
     "sla_cifar": {"transforms": "rotation", "temperature": 1.0, "classes": 10, "summed": False},
     "sla_imagenet": {"classes": 1000, "summed": True},
@@ -173,6 +178,20 @@ def test_teacher_momentum_and_optimizer_families():
     solo = recipes.get("vicreg_cifar").optimizer
     assert solo.warmup_start == 3e-5
     assert solo.options == {"trust_coefficient": 0.02, "clip": True, "ratio": "separate"}
+
+
+def test_larc_of_the_authors_adapts_every_parameter():
+    optimizer = recipes.get("swav_imagenet").optimizer
+    assert optimizer.options == {"ratio": "separate", "exclude_rank": -1}
+    assert optimizer.warmup_start == 0.3
+
+
+def test_delays_shrink_with_the_run():
+    encoder = tiny_encoder((32, 32, 3))
+    short = recipes.get("swav_cifar").build(
+        (32, 32, 3), 10, seed=0, backbone=encoder, projector=(8, 4), epochs=100
+    )
+    assert (short.queue_start, short.freeze_steps) == (100, 20)
 
 
 def test_the_rate_of_simsiams_predictor_stays():

@@ -17,6 +17,7 @@ NEEDS = "<!-- needs table -->"
 # What a need costs beside encoder, head and views; B images, V views, D wide, queue of K.
 MEMORY = {
     "negatives": "V·B rows of similarities with all negatives",
+    "prototypes": "V·B rows of scores with all prototypes",
     "queue": "K·D vectors",
     "teacher": "a second network",
     "wide projector": "D² correlations",
@@ -48,7 +49,10 @@ def table() -> str:
 
 def needs() -> str:
     """Returns what every joint-embedding method asks for as Markdown, one column a need."""
-    found = [m for m in _methods() if ".joint_embedding." in m.cls.__module__]
+    methods = _methods()
+    from keras_ssl.models import JointEmbedding
+
+    found = [method for method in methods if issubclass(method.cls, JointEmbedding)]
     columns = sorted({need for method in found for need in method.needs})
     head = ["method", *columns, "memory besides"]
     rows = [f"| {' | '.join(head)} |", "|---" + "|:---:" * len(columns) + "|---|"]

@@ -14,9 +14,11 @@ from keras_ssl.layers._koleo import KoLeo
 from keras_ssl.layers._mlp import MLP
 from keras_ssl.layers._pair_gate import PairGate
 from keras_ssl.layers._prototype_head import NestedPrototypeHead, PrototypeHead, WeightNorm
+from keras_ssl.layers._prototypes import Prototypes
 from keras_ssl.layers._queue import Queue
 from keras_ssl.layers._reweight import ReweightHead
 from keras_ssl.layers._sigreg import SIGReg
+from keras_ssl.layers._sinkhorn import SinkhornKnopp
 from keras_ssl.layers._split_batch_norm import SplitBatchNormalization, split_batch_norm
 from keras_ssl.layers._split_head import SplitHead
 
@@ -29,9 +31,11 @@ __all__ = [
     "NestedPrototypeHead",
     "PairGate",
     "PrototypeHead",
+    "Prototypes",
     "Queue",
     "ReweightHead",
     "SIGReg",
+    "SinkhornKnopp",
     "SplitBatchNormalization",
     "SplitHead",
     "WeightNorm",

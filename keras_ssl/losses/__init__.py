@@ -32,7 +32,9 @@ from keras_ssl.losses.nt_xent import nt_xent
 from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
+from keras_ssl.losses.sinkhorn import sinkhorn_knopp
 from keras_ssl.losses.sup_con import sup_con
+from keras_ssl.losses.swav import swav, swav_codes
 from keras_ssl.losses.vicreg import (
     vicreg,
     vicreg_covariance,
@@ -69,10 +71,13 @@ __all__ = [
     "sigreg",
     "simlap",
     "simsiam",
+    "sinkhorn_knopp",
     "sla",
     "sla_aggregate",
     "sla_distillation",
     "sup_con",
+    "swav",
+    "swav_codes",
     "vicreg",
     "vicreg_covariance",
     "vicreg_invariance",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objectives, one file a method."""
 
+from keras_ssl.models.clustering import SwAV
 from keras_ssl.models.distillation import DINO
 from keras_ssl.models.joint_embedding import (
     BYOL,
@@ -46,5 +47,6 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "SupCon",
+    "SwAV",
     "VICReg",
 ]

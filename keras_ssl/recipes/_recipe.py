@@ -116,6 +116,8 @@ class Recipe:
         backbone_options: arguments of the encoder's builder.
         model: further arguments of the model class.
         ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run).
+        delays: arguments of the model class that count optimizer steps, in epochs (at most a tenth
+            of the run).
     """
 
     name: str
@@ -135,6 +137,7 @@ class Recipe:
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ramps: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    delays: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def build(
         self,
@@ -184,6 +187,9 @@ class Recipe:
         for name, epochs in self.ramps.items():
             steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
             arguments[name] = schedules.LinearWarmup(0.0, arguments[name], steps)
+        for name, epochs in self.delays.items():
+            steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
+            arguments[name] = round(steps)
         arguments["projector"] = _head(self.projector, seed, PROJECTOR_SEED, "projector")
         if self.predictor is not None:
             arguments["predictor"] = _head(self.predictor, seed, PREDICTOR_SEED, "predictor")
