@@ -76,6 +76,9 @@ SETTINGS = {
     "GSimCLR": Setting({"projector": (256, 128), "temperature": 0.2, "autoencoder_epochs": 3}),
     "Hydra": Setting({"classes": 10, "projector": (512, 128)}),
     "SLA": Setting({"classes": 10}),
+    "DINO": Setting(
+        {"projector": (512, 512, 64), "prototypes": 1024, "freeze_steps": 39}, momentum=0.95
+    ),
 }
 
 

@@ -46,6 +46,9 @@ TABLE = {
     "lejepa_imagenet": (100, 512, 5e-4, 10, 1e-3, 5e-4, (2048, 2048, 128), None),
     "sie_cifar": (2000, 1024, 1e-3, 0, 1.0, 1e-6, (2048,) * 3, None),
     "sie_imagenet": (2000, 1024, 1e-3, 0, 1.0, 1e-6, (2048,) * 3, None),
+    "dino_cifar": (1000, 256, 5e-4, 10, 2e-3, 0.04, (2048, 2048, 256), None),
+    "dino_resnet_cifar": (1000, 256, 0.3, 10, 0.0, 1e-6, (2048, 2048, 256), None),
+    "dino_imagenet": (100, 1024, 2e-3, 10, 5e-4, 0.04, (2048, 2048, 256), None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -77,6 +80,9 @@ SETTINGS = {
     "sie_cifar": {"split": 0.5, "equivariance_factor": 0.45},
     "sie_imagenet": {"split": 0.5, "equivariance_factor": 0.45},
     # Ten steps an epoch.
+    "dino_cifar": {"prototypes": 4096, "freeze_steps": 10, "student_temperature": 0.1},
+    "dino_resnet_cifar": {"teacher_temperature": 0.07, "freeze_steps": 10},
+    "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
     "swav_cifar": {"prototypes": 3000, "queue_size": 3840, "queue_start": 500, "freeze_steps": 20},
     "swav_imagenet": {"prototypes": 3000, "epsilon": 0.05, "queue_size": 0, "freeze_steps": 10},
     "hydra_cifar": {"temperature": 0.1, "pairs": "arbitrary", "classes": 10, "joint": False},
@@ -93,6 +99,11 @@ SETTINGS = {
     "barlow_twins_imagenet": {"lambd": 0.0051, "scale": 1.0},
     "vicreg_cifar": {"invariance": 25, "variance": 25, "covariance": 1, "variance_scale": 2},
     "vicreg_imagenet": {"invariance": 25, "variance": 25, "covariance": 1, "variance_scale": 1},
+}
+
+TRANSFORMERS = {
+    "dino_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
+    "dino_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
 }
 
 
@@ -161,9 +172,25 @@ def test_encoders_are_the_papers():
         recipe = recipes.get(name)
         small = recipe.data == "cifar"
         small_network = name == "sie_imagenet" or (small and "sup_con" not in name)
-        assert recipe.backbone == ("resnet18" if small_network else "resnet50")
-        assert recipe.backbone_options == {"stem": "small" if small else "imagenet"}
+        if name in TRANSFORMERS:
+            size, options = TRANSFORMERS[name]
+            assert (recipe.backbone, recipe.backbone_options) == (f"vit_{size}", options)
+        else:
+            assert recipe.backbone == ("resnet18" if small_network else "resnet50")
+            assert recipe.backbone_options == {"stem": "small" if small else "imagenet"}
         assert recipe.image_shape == ((32, 32, 3) if small else (224, 224, 3))
+
+
+def test_schedules_of_dino():
+    encoder = tiny_encoder((32, 32, 3))
+    recipe = recipes.get("dino_cifar")
+    model = recipe.build((32, 32, 3), 10, seed=0, backbone=encoder, projector=(8, 4))
+    found = [float(model.teacher_temperature(step)) for step in (0, 150, 300, 9000)]
+    assert found == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    decay = model.optimizer._weight_decay
+    assert [float(decay(step)) for step in (0, 5000, 10000)] == pytest.approx([0.04, 0.22, 0.4])
+    assert [float(model.momentum(step)) for step in (0, 10000)] == pytest.approx([0.9995, 1.0])
+    assert model.optimizer.clipnorm == 3.0
 
 
 def test_teacher_momentum_and_optimizer_families():

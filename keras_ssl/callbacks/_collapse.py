@@ -18,6 +18,9 @@ _FALLEN_RANK = 0.08
 _FALLEN = 0.6
 # An objective that only pulls together shrinks embeddings before it turns them the same way.
 _SHRUNK = 0.1
+# Shares of ln K. A fresh teacher is sharp (its temperature sees to that) and uses many prototypes.
+_EVEN = 0.98
+_ONE_HOT = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,65 @@ def measure(z: np.ndarray) -> Measurement:
         cosine=float(mean_cosine(z)),
         scale=float(np.mean(np.std(z.astype("float64"), axis=0))),
     )
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """How a batch is spread over prototypes, in shares of ln K, the entropy of an even spread.
+
+    Args:
+        prototypes: K.
+        each: mean entropy of one sample's distribution; near 1, every sample is even over all.
+        together: entropy of the mean distribution; near 0, all samples take one prototype.
+    """
+
+    prototypes: int
+    each: float
+    together: float
+
+
+def measure_assignment(probabilities: np.ndarray) -> Assignment:
+    """Measures distributions over prototypes.
+
+    Args:
+        probabilities: (N, K) array, rows that sum to 1, K at least 2.
+
+    Returns:
+        The `Assignment`.
+    """
+    p = np.asarray(probabilities, "float64")
+    even = np.log(p.shape[1])
+
+    def entropy(x):
+        return -np.sum(x * np.log(np.maximum(x, 1e-30)), axis=-1)
+
+    return Assignment(p.shape[1], float(entropy(p).mean() / even), float(entropy(p.mean(0)) / even))
+
+
+def assignment_signs(now: Assignment) -> list[str]:
+    """Names the two collapses of self-distillation.
+
+    Args:
+        now: the measurement.
+
+    Returns:
+        One sentence a sign; empty for a healthy teacher.
+    """
+    ceiling = np.log(now.prototypes)
+    found = []
+    if now.each > _EVEN:
+        found.append(
+            f"uniform collapse: the teacher's distribution of one image has entropy "
+            f"{now.each * ceiling:.2f}, that of an even one over K = {now.prototypes} prototypes "
+            f"is ln K = {ceiling:.2f}; the loss stays there"
+        )
+    if now.together < _ONE_HOT:
+        found.append(
+            f"one-hot collapse: all images take the same of K = {now.prototypes} prototypes "
+            f"(entropy of their mean {now.together * ceiling:.3f}, ln K = {ceiling:.2f}); the loss "
+            "goes to 0"
+        )
+    return found
 
 
 def best(earlier: Measurement | None, now: Measurement) -> Measurement:
@@ -129,6 +191,16 @@ def advice(found: list[str]) -> str:
     Returns:
         One or two sentences.
     """
+    if any("uniform collapse" in sign for sign in found):
+        return (
+            "Lower the teacher's temperature (0.04 to begin with), or raise the teacher's momentum "
+            "for small batches (0.9995 at 256)."
+        )
+    if any("one-hot collapse" in sign for sign in found):
+        return (
+            "Check that the centre follows the teacher (center_momentum below 1), raise the "
+            "teacher's temperature, freeze the prototypes longer, and lower the learning rate."
+        )
     if any("NaN" in sign for sign in found):
         return (
             "Lower the learning rate or lengthen its warm-up, clip gradients "

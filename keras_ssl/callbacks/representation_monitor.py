@@ -29,11 +29,15 @@ class RepresentationMonitor(keras.callbacks.Callback):
     - the mean pairwise cosine near 1 (all in one direction);
     - for projections also: a standard deviation that shrank to a tenth of its highest, a feature
       std or a RankMe that fell to a low value (a fresh network has one too, but does not fall);
-    - NaN or infinity.
+    - NaN or infinity;
+    - where the model has `prototype_probabilities` (self-distillation), the teacher's distributions
+      against ln K: even for every image (uniform collapse, the loss stays at ln K), or one
+      prototype for all images (one-hot collapse, the loss goes to 0).
 
     The logs of every epoch gain "rank_me" and "feature_std" of the representation, and
-    "projection_rank_me" and "projection_feature_std" where there is a projection. TensorBoard
-    gets them at every measurement, under "quality/".
+    "projection_rank_me" and "projection_feature_std" where there is a projection, and
+    "assignment_entropy" and "prototype_entropy", shares of ln K, where there are prototypes.
+    TensorBoard gets them at every measurement, under "quality/".
 
     Args:
         images: (N, ...) samples as the model takes them, N from 2; some hundred are plenty.
@@ -47,6 +51,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
 
     Attributes:
         measurements: list of `(step, {"representation": Measurement, ...})`.
+        assignments: list of `(step, Assignment)`, where there are prototypes.
         warned: list of `(step, name of the embedding, signs)`.
 
     Raises:
@@ -89,6 +94,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
         """Takes the first measurement, before any training."""
         self._board = board(self.log_dir)
         self._embed = _compiled(self._embeddings)
+        self._assign = None
+        if hasattr(self.model, "prototype_probabilities"):
+            self._assign = _compiled(self._assignments)
+        self.assignments: list[tuple[int, _collapse.Assignment]] = []
         self._in_a_row: dict[str, int] = {}
         self._told: set[str] = set()
         self._epoch_start = self._measured = 0
@@ -117,6 +126,8 @@ class RepresentationMonitor(keras.callbacks.Callback):
                 prefix = "" if name == "representation" else f"{name}_"
                 logs[f"{prefix}rank_me"] = found.rank_me
                 logs[f"{prefix}feature_std"] = found.feature_std
+            if self.assignments:
+                logs |= _entropies(self.assignments[-1][1])
         if self._board is not None:
             self._board.flush()
 
@@ -124,11 +135,17 @@ class RepresentationMonitor(keras.callbacks.Callback):
         """Representation, and projection where there is one, in inference mode."""
         embeddings = {"representation": self.model(images, training=False)}
         if hasattr(self.model, "project"):
-            views = getattr(self.model, "views", None)
-            preprocess = getattr(views, "preprocess", None)
-            seen = images if preprocess is None else preprocess(images)
-            embeddings["projection"] = self.model.project(seen, training=False)
+            embeddings["projection"] = self.model.project(self._seen(images), training=False)
         return embeddings
+
+    def _seen(self, images: Any) -> Any:
+        """The images as a view without random changes."""
+        preprocess = getattr(getattr(self.model, "views", None), "preprocess", None)
+        return images if preprocess is None else preprocess(images)
+
+    def _assignments(self, images: Any) -> Any:
+        """The teacher's distributions over prototypes."""
+        return self.model.prototype_probabilities(self._seen(images))
 
     def _check(self, step: int) -> None:
         """Measures, records and warns."""
@@ -142,20 +159,32 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self.measurements.append((position, found))
         for name, measurement in found.items():
             self._record(name, measurement, position)
-            self._judge(name, measurement, step, position)
+            top = self._best[name] = _collapse.best(self._best.get(name), measurement)
+            head = name != "representation"
+            signs = _collapse.signs(measurement, top, rows=len(self.images), head=head)
+            self._judge(name, signs, measurement.finite, step, position)
+        if self._assign is not None:
+            self._check_assignments(step, position)
 
-    def _judge(self, name: str, measurement: Any, step: int, position: int) -> None:
+    def _check_assignments(self, step: int, position: int) -> None:
+        probabilities = ops.convert_to_numpy(self._assign(ops.convert_to_tensor(self.images)))
+        found = _collapse.measure_assignment(probabilities)
+        self.assignments.append((position, found))
+        if self._board is not None:
+            for label, value in _entropies(found).items():
+                self._board.scalar(f"quality/{label}", value, position)
+        signs = _collapse.assignment_signs(found)
+        self._judge("assignment", signs, True, step, position)
+
+    def _judge(self, name: str, signs: list, finite: bool, step: int, position: int) -> None:
         """Warns once when a sign has lasted, and again only after it had gone."""
-        top = self._best[name] = _collapse.best(self._best.get(name), measurement)
-        head = name != "representation"
-        signs = _collapse.signs(measurement, top, rows=len(self.images), head=head)
         if not signs:
             self._in_a_row[name] = 0
             self._told.discard(name)
             return
         self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
         lasted = self._in_a_row[name] >= self.patience and step >= self.warmup_steps
-        if name in self._told or (measurement.finite and not lasted):
+        if name in self._told or (finite and not lasted):
             return
         self._told.add(name)
         self.warned.append((position, name, signs))
@@ -172,6 +201,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
         prefix = "" if name == "representation" else f"{name}_"
         for label in ("rank_me", "feature_std"):
             self._board.scalar(f"quality/{prefix}{label}", getattr(measurement, label), position)
+
+
+def _entropies(found: _collapse.Assignment) -> dict[str, float]:
+    return {"assignment_entropy": found.each, "prototype_entropy": found.together}
 
 
 def _rows(z: np.ndarray, name: str) -> np.ndarray:

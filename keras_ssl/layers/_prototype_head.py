@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers._mlp import MLP
-from keras_ssl.losses import normalize
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -54,7 +53,8 @@ class WeightNorm(keras.layers.Layer):
     @property
     def kernel(self) -> Any:
         """The weights `(D, units)`, float32: every column has the length of its gain."""
-        return normalize(self.direction, axis=0) * ops.cast(self.gain, "float32")
+        direction = ops.cast(self.direction, "float32")
+        return ops.normalize(direction, axis=0) * ops.cast(self.gain, "float32")
 
     def call(self, inputs: Any) -> Any:
         """The mapped vectors."""
@@ -140,7 +140,7 @@ class PrototypeHead(keras.layers.Layer):
         if self.last_activation:
             x = ops.gelu(x, approximate=False)
         if self.normalize:
-            x = ops.cast(normalize(x), x.dtype)
+            x = ops.cast(ops.normalize(ops.cast(x, "float32"), axis=-1), x.dtype)
         return self.last(x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -21,6 +21,7 @@ from keras_ssl.losses.dcl import dcl, dclw
 from keras_ssl.losses.distillation import (
     centered_softmax,
     dino,
+    ibot,
     masked_token_weights,
     patch_distillation,
     self_distillation,
@@ -55,6 +56,7 @@ __all__ = [
     "dclw",
     "dino",
     "epps_pulley",
+    "ibot",
     "info_nce",
     "koleo",
     "lejepa",

@@ -168,3 +168,58 @@ def masked_token_weights(mask: Any) -> Any:
     mask = as_float32(mask)
     masked = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
     return mask / masked / ops.cast(ops.shape(mask)[0], "float32")
+
+
+@distribution.kind("local")
+def ibot(
+    students: Sequence,
+    teachers: Sequence,
+    student_patches: Sequence,
+    teacher_patches: Sequence,
+    masks: Sequence,
+    *,
+    centers: Sequence,
+    student_temperature: float = 0.1,
+    teacher_temperatures: Sequence = (0.04, 0.04),
+    weights: Sequence[float] = (1.0, 1.0),
+) -> dict[str, Any]:
+    """DINO's loss of the class tokens, and the same of masked patches of one view.
+
+    Args:
+        students: list of `(B, K)` logits of class tokens, one per crop, the large ones first.
+        teachers: list of `(B, K)` logits of the large crops' class tokens.
+        student_patches: list of `(B, L, K)` logits of the large crops' patches, some masked.
+        teacher_patches: list of `(B, L, K)` of the same patches, which the teacher saw.
+        masks: list of `(B, L)`, true where the student's patch was masked.
+        centers: `(K,)` of class tokens and of patches.
+        student_temperature: divisor of the student's logits.
+        teacher_temperatures: of class tokens and of patches, numbers or scalar tensors.
+        weights: of both terms.
+
+    Returns:
+        `{"class_token": float32 scalar, "patches": float32 scalar}`, weighted; an image without
+        masked patches adds 0 to the mean over images.
+
+    Raises:
+        ValueError: if shapes differ or a temperature is not positive.
+
+    Source: Zhou et al., 2021, equations 2 and 3; https://arxiv.org/abs/2111.07832.
+    """
+    class_token = dino(
+        students,
+        teachers,
+        centers[0],
+        student_temperature=student_temperature,
+        teacher_temperature=teacher_temperatures[0],
+    )
+    patches = [
+        patch_distillation(
+            student,
+            centered_softmax(teacher, centers[1], teacher_temperatures[1]),
+            masked_token_weights(mask),
+            temperature=student_temperature,
+        )
+        for student, teacher, mask in zip(student_patches, teacher_patches, masks, strict=True)
+    ]
+    mean = sum(patches) / len(patches)
+    return {"class_token": weights[0] * class_token, "patches": weights[1] * mean}

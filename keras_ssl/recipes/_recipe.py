@@ -30,6 +30,7 @@ class Optimizer:
         warmup_start: learning rate at step 0 of the warm-up.
         end_factor: learning rate at the end, as a share of the scaled base.
         weight_decay: L2 decay; for `"adamw"` decoupled.
+        weight_decay_end: where the decay ends that goes there by half a cosine; None: constant.
         constant: regular expression of variable paths whose learning rate does not decay.
         drops: shares of the run after each of which the rate falls to a tenth, in place of the
             cosine; without warm-up.
@@ -45,6 +46,7 @@ class Optimizer:
     warmup_start: float = 0.0
     end_factor: float = 0.0
     weight_decay: float = 0.0
+    weight_decay_end: float | None = None
     constant: str | None = None
     drops: tuple[float, ...] = ()
     restart_steps: int | None = None
@@ -68,7 +70,11 @@ class Optimizer:
         if self.constant is not None:
             classes["sgd"] = optimizers.PartlyConstantSGD
             options |= {"constant": self.constant, "constant_rate": base}
-        return classes[self.kind](schedule, weight_decay=self.weight_decay, **options)
+        decay: Any = self.weight_decay
+        if self.weight_decay_end is not None:
+            steps = epochs * steps_per_epoch
+            decay = schedules.CosineRamp(decay, self.weight_decay_end, total_steps=steps)
+        return classes[self.kind](schedule, weight_decay=decay, **options)
 
     def _schedule(self, base: float, epochs: int, steps_per_epoch: int) -> Any:
         steps = epochs * steps_per_epoch
@@ -115,7 +121,8 @@ class Recipe:
         teacher_momentum_end: where that ramp ends.
         backbone_options: arguments of the encoder's builder.
         model: further arguments of the model class.
-        ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run).
+        ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run); or
+            (start, epochs) where they rise from another number.
         delays: arguments of the model class that count optimizer steps, in epochs (at most a tenth
             of the run).
     """
@@ -136,7 +143,7 @@ class Recipe:
     teacher_momentum_end: float = 1.0
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    ramps: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    ramps: Mapping[str, float | tuple[float, float]] = dataclasses.field(default_factory=dict)
     delays: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def build(
@@ -184,9 +191,10 @@ class Recipe:
 
     def _assemble(self, encoder: keras.Model, steps_per_epoch: int, seed: int | None) -> Any:
         arguments: dict[str, Any] = dict(self.model)
-        for name, epochs in self.ramps.items():
+        for name, ramp in self.ramps.items():
+            start, epochs = ramp if isinstance(ramp, tuple) else (0.0, ramp)
             steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
-            arguments[name] = schedules.LinearWarmup(0.0, arguments[name], steps)
+            arguments[name] = schedules.LinearWarmup(start, arguments[name], steps)
         for name, epochs in self.delays.items():
             steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
             arguments[name] = round(steps)

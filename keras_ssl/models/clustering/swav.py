@@ -11,8 +11,8 @@ from keras import ops
 
 from keras_ssl import losses
 from keras_ssl.core import distribution, register
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.layers import Prototypes, Queue
-from keras_ssl.layers._mlp import layer_seed
 from keras_ssl.models.joint_embedding.engine import JointEmbedding
 
 # The first two views are the full ones; their codes are what all others predict.

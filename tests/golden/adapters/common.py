@@ -28,5 +28,7 @@ def run(arrays: dict, meta: dict, outputs: dict[str, Callable]) -> dict:
     result = {name: np.asarray(value) for name, value in values.items()}
     for name, spec in gradients.items():
         source = spec.get("wrt", "in_" + name.removeprefix("grad_"))
-        result[name] = np.asarray(tape.gradient(values[spec["of"]], inputs[source]))
+        # Some files go on in words after the name.
+        loss = values[spec["of"].split(",")[0]]
+        result[name] = np.asarray(tape.gradient(loss, inputs[source]))
     return result
