@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 logger = logging.getLogger("keras_ssl")
 DROPPED = "The last batch of each epoch (%d of %d rows) is dropped."
@@ -77,6 +79,67 @@ def whole_batches(
     if shuffle:
         data = data.shuffle(rows, reshuffle_each_iteration=True)
     return data.batch(min(size, rows), drop_remainder=True).prefetch(tf.data.AUTOTUNE), None
+
+
+def numbered(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Gives arrays the numbers of their rows; a data set has to bring them.
+
+    Args:
+        model: an `SSLModel` with `uses_indices`.
+        x: data set, arrays or `PyDataset`.
+        y: what was given beside it; None.
+
+    Returns:
+        `(x, index)`, or a data set as it was.
+
+    Raises:
+        ValueError: for labels, or more rows than the model's `samples`.
+    """
+    if isinstance(x, keras.utils.PyDataset) or hasattr(x, "element_spec"):
+        return x, y
+    if y is not None:
+        raise ValueError(
+            f"{type(model).__name__} uses the number of each row and no labels. Leave y out of "
+            "fit, which numbers arrays itself."
+        )
+    rows = len(keras.tree.flatten(x)[0])
+    if rows > model.samples:
+        raise ValueError(
+            f"{type(model).__name__} was made for samples={model.samples} rows; received {rows}. "
+            "Build it with samples=len(x)."
+        )
+    return x, np.arange(rows, dtype="int32")
+
+
+def indices(model: Any, x: Any, index: Any, required: bool) -> Any:
+    """The row numbers of a batch.
+
+    Args:
+        model: an `SSLModel` with `uses_indices`.
+        x: the rows.
+        index: what the data yielded beside them.
+        required: whether there must be numbers; else -1 stands for none.
+
+    Returns:
+        `(B,)` int32.
+
+    Raises:
+        ValueError: if there are none, or they are no integers of which each row has one.
+    """
+    name = type(model).__name__
+    if index is None and not required:
+        return ops.full((ops.shape(keras.tree.flatten(x)[0])[0],), -1, "int32")
+    if index is None:
+        raise ValueError(
+            f"{name} uses the number of each row in the data set but the data yields none. Yield "
+            "(x, index), for example from data.EpochData(..., indices=True), or pass arrays."
+        )
+    if len(index.shape) != 1 or "int" not in keras.backend.standardize_dtype(index.dtype):
+        raise ValueError(
+            f"{name} expects row numbers of shape (batch,), integers from 0 to samples - 1; "
+            f"received shape {tuple(index.shape)} of {index.dtype}."
+        )
+    return ops.cast(index, "int32")
 
 
 def _check_share(size: int, replicas: int) -> None:

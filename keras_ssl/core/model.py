@@ -28,6 +28,9 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
             its name and their sum is minimised as `loss`.
         uses_labels: whether `make_views` gets `(x, y)` (label −1 means unlabelled) instead
             of `x`. Labels never reach an objective otherwise.
+        uses_indices: whether `make_views` gets `(x, index)`: for each row its number in the data
+            set, from 0 to `samples` - 1. `fit` numbers arrays itself. Such a class has an attribute
+            `samples`.
         minimum_batch: fewest rows with which the objective means anything.
         teachers_move: `"after"` the optimizer's step (BYOL, DINO) or `"before"` the forward pass
             (MoCo).
@@ -46,6 +49,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
 
     loss_terms: tuple[str, ...] = ()
     uses_labels: bool = False
+    uses_indices: bool = False
     minimum_batch: int = 1
     teachers_move: str = "after"
     guides_batches: bool = False
@@ -86,8 +90,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         """What the model sees. Runs on the device, without gradient.
 
         Args:
-            batch: what the data set yields as `x` (or `(x, y)` with `uses_labels`), its
-                structure untouched.
+            batch: what the data set yields as `x` (or `(x, y)` with `uses_labels`, `(x, index)`
+                with `uses_indices`), its structure untouched.
 
         Returns:
             Anything that `compute_losses` takes. Default: the batch.
@@ -181,6 +185,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
     def batch_of(self, data: Any) -> Any:
         """The part of a yielded element that the objective may see."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if self.uses_indices:
+            return x, batches.indices(self, x, y, required=not self._evaluating)
         if not self.uses_labels:
             return x
         if y is None:
@@ -244,7 +250,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         Args:
             x: `tf.data.Dataset`, arrays or `PyDataset` yielding `x`, `(x, y)` or nested
                 structures with a leading batch axis.
-            y: labels, seen only by classes with `uses_labels`.
+            y: labels, seen only by classes with `uses_labels`; to leave out with `uses_indices`,
+                where a data set yields `(x, index)`.
             batch_size: rows in a global batch, for arrays.
             **kwargs: the other arguments of `keras.Model.fit`.
 
@@ -252,6 +259,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
             `keras.callbacks.History`.
         """
         replicas = self._prepare()
+        if self.uses_indices:
+            x, y = batches.numbered(self, x, y)
         whole = batches.whole_batches
         x, y = whole(x, y, batch_size, replicas, self.minimum_batch, kwargs.get("shuffle", True))
         if hasattr(x, "element_spec"):

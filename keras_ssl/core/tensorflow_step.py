@@ -23,6 +23,8 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     """
     batch = model.batch_of(data)
     _check_rows(batch, model)
+    if model.uses_indices:
+        _check_indices(batch[1], model)
     # Without this the seeds' assignments, which do not depend on the batch, also run in the
     # step that finds the data set exhausted, on several replicas.
     with tf.control_dependencies(keras.tree.flatten(batch)):
@@ -31,6 +33,8 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
 
 def _update(model: Any, batch: Any, data: Any) -> dict[str, Any]:
     before = tf.identity(model.optimizer.iterations)
+    first = keras.tree.flatten(batch)[0]
+    model.global_rows = tf.shape(first)[0] * distribution.replica_count()
     model.before_step()
     with tf.GradientTape() as tape:
         losses = model.losses_of(batch, training=True)
@@ -88,3 +92,14 @@ def _check_rows(batch: Any, model: Any) -> None:
         tf.debugging.assert_greater_equal(tf.shape(first)[0], model.minimum_batch, message)
     elif first.shape[0] < model.minimum_batch:
         raise ValueError(f"{message} Received {first.shape[0]}.")
+
+
+def _check_indices(index: Any, model: Any) -> None:
+    # XLA has no assertions: a step that is compiled as a whole goes on unchecked.
+    message = (
+        f"{type(model).__name__} was made for samples={model.samples} rows, numbered from 0; the "
+        "data yields a number outside of that. Yield (x, index), not (x, label), and build the "
+        "model with the size of the data set."
+    )
+    tf.debugging.assert_non_negative(index, message)
+    tf.debugging.assert_less(index, tf.cast(model.samples, index.dtype), message)

@@ -41,11 +41,13 @@ class EpochData:
         check_finite: Looks for NaN and infinity in the first epoch that is fed; integers are
             never looked at.
         labels: Yields (x, y) in place of x.
+        indices: Yields (x, index) in place of x: the number of each row in the data set.
         order: Function from the epoch's number to the rows (M,) it visits, in place of a shuffle;
             M is the same in every epoch. See `GuidedOrder`.
 
     Raises:
-        ValueError: For empty data, a batch size that does not fit, or labels that are missing.
+        ValueError: For empty data, a batch size that does not fit, labels that are missing, or
+            labels together with indices.
 
     Example:
 
@@ -65,6 +67,7 @@ class EpochData:
         drop_remainder: bool = False,
         check_finite: bool = True,
         labels: bool = False,
+        indices: bool = False,
         order: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.source = _as_source(source)
@@ -84,10 +87,13 @@ class EpochData:
                 f"{self.source.name} has no labels, but labels=True; load a data set with labels "
                 "(class folders, or &y=NAME for npz) or pass (x, y)."
             )
+        if labels and indices:
+            raise ValueError("A batch holds labels or indices beside x, not both.")
         self.batch_size = int(batch_size)
         self.seed = int(seed)
         self.shuffle = shuffle
         self.labels = labels
+        self.indices = indices
         self._check = check_finite and self.source.images.dtype.kind == "f"
         full, rest = divmod(rows, self.batch_size)
         self.steps_per_epoch: int = full + (1 if rest and not drop_remainder else 0)
@@ -190,7 +196,7 @@ class EpochData:
         import tensorflow as tf
 
         shapes, types = [self.source.images.shape[1:]], [self.source.images.dtype]
-        if self.labels:
+        if self.labels or self.indices:
             shapes, types = [*shapes, ()], [*types, np.dtype("int64")]
 
         def load(step: Any) -> tuple:
@@ -227,6 +233,8 @@ class EpochData:
         images = self.source.images[rows]
         if self._check and epoch == checked_epoch:
             self._require_finite(images, rows)
+        if self.indices:
+            return [images, rows]
         labels = self.source.labels
         return [images, labels[rows]] if self.labels and labels is not None else [images]
 
@@ -250,6 +258,7 @@ def pipeline(
     drop_remainder: bool = False,
     check_finite: bool = True,
     labels: bool = False,
+    indices: bool = False,
     start_epoch: int = 0,
     start_batch: int = 0,
     epochs: int | None = None,
@@ -264,13 +273,15 @@ def pipeline(
         drop_remainder: Leaves out a last smaller batch.
         check_finite: Names a row with NaN or infinity in the first epoch.
         labels: Yields (x, y) in place of x.
+        indices: Yields (x, index) in place of x: the number of each row in the data set.
         start_epoch: Epoch to begin with.
         start_batch: Batch to begin with in that epoch.
         epochs: None: an iteration is one epoch, the next iteration the next epoch. A number: one
             iteration runs through that many epochs (see `EpochData.stream`).
 
     Returns:
-        tf.data.Dataset of (b, ...) in the stored type, or ((b, ...), (b,) int64) with labels.
+        tf.data.Dataset of (b, ...) in the stored type, or ((b, ...), (b,) int64) with labels or
+        indices.
 
     Raises:
         ValueError: For empty data, a batch size that does not fit, or labels that are missing.
@@ -289,6 +300,7 @@ def pipeline(
         drop_remainder=drop_remainder,
         check_finite=check_finite,
         labels=labels,
+        indices=indices,
     )
     if epochs is None:
         return feed.dataset(start_epoch, start_batch)
