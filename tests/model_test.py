@@ -66,11 +66,15 @@ def build(
         model = cls(encoder, seed=5, **kwargs)
         # Plain SGD: Adam would divide rounding errors by themselves.
         model.compile(optimizer or keras.optimizers.SGD(rate, momentum=0.9), jit_compile=jit)
+    if hasattr(model, "fill_memory"):
+        model.fill_memory(images(), batch_size=16)
     return model
 
 
 def batch_for(model, rows: int = 16, seed: int = 0):
-    """A batch as the model wants it: images, or images with labels of which some are missing."""
+    """A batch as the model wants it: images, with numbers or labels (some missing) beside them."""
+    if model.uses_indices:
+        return images(rows, seed), np.arange(rows)
     labels = np.arange(rows) % 5 - 1
     return (images(rows, seed), labels) if model.uses_labels else images(rows, seed)
 

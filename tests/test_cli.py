@@ -210,6 +210,20 @@ def test_a_method_that_uses_labels_gets_them(tmp_path, capsys):
     assert "has no labels" in capsys.readouterr().err
 
 
+def test_a_method_that_uses_numbers_gets_them(tmp_path, caplog):
+    """200 images of which 20 are a batch: clustered before steps 0, 10 and 20."""
+    images = np.random.default_rng(0).integers(0, 255, (200, 16, 16, 1), "uint8")
+    np.savez(tmp_path / "images.npz", x=images)
+    options = ["--data", f"npz:{tmp_path}/images.npz?x=x", "--method", "DeepClusterV2"]
+    options += ["--backbone", "convnet", "--batch-size", "20", "--steps", "12"]
+    assert cli.main(["pretrain", *options, "--run-dir", str(tmp_path / "run")]) == 0
+    model = keras_ssl.load_model(tmp_path / "run" / "model.keras")
+    assert model.samples == 200 and int(model.clustered) == 10
+    # 3000 clusters of the recipe are too many for these images.
+    assert model.prototypes == (20, 20, 20) and "200 images are few" in caplog.text
+    assert np.asarray(model.assignments).min() >= 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_default_job_keeps_its_promise(seed, tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sinkhorn-Knopp, prototypes and what is particular to SwAV."""
+"""Sinkhorn-Knopp, prototypes, and what is particular to SwAV."""
 
 import math
 

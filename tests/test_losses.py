@@ -94,6 +94,11 @@ SCALARS = {
     ),
     "dcl": lambda a, b: losses.dcl([a, b], temperature=0.3),
     "dclw": lambda a, b: losses.dclw([a, b], temperature=0.3, detach_weight=False),
+    "deepcluster_v2": lambda a, b: losses.deepcluster_v2(
+        [keras.ops.stack([a, b, a * b]), keras.ops.stack([a, a + b, b])],
+        # Also -1: rows without a target, of which replicas have different numbers.
+        keras.ops.stack([classes_of(a) - 1, classes_of(b)]),
+    ),
     "info_nce": lambda a, b: losses.info_nce(a, b, temperature=0.3, decoupled="dclw"),
     "moco_v3": lambda a, b: losses.moco_v3([a, b], [b, a], temperature=0.3),
     "nnclr": lambda a, b: losses.nnclr([a, b], [b, a], temperature=0.3),

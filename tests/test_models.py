@@ -41,6 +41,12 @@ SMALL = {
     models.DINO: {"projector": (8,), "prototypes": 12, "momentum": 0.9, "freeze_steps": 1},
     # The queue is full after two of the batches, and in use.
     models.SwAV: {"projector": (16, 8), "prototypes": 6, "queue_size": 24, "freeze_steps": 1},
+    models.DeepClusterV2: {
+        "samples": 16,
+        "projector": (16, 8),
+        "prototypes": (5, 4, 3),
+        "recluster_every": 2,
+    },
 }
 # Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's), by the numbers of
 # devices. Tracing four costs as much as all the rest, so one method has them and the others are

@@ -49,6 +49,8 @@ TABLE = {
     "dino_cifar": (1000, 256, 5e-4, 10, 2e-3, 0.04, (2048, 2048, 256), None),
     "dino_resnet_cifar": (1000, 256, 0.3, 10, 0.0, 1e-6, (2048, 2048, 256), None),
     "dino_imagenet": (100, 1024, 2e-3, 10, 5e-4, 0.04, (2048, 2048, 256), None),
+    "deepcluster_v2_cifar": (1000, 256, 0.6, 11, 1e-3, 1e-6, (2048, 128), None),
+    "deepcluster_v2_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -62,6 +64,7 @@ VIEWS = {
     "DCLW": "simclr",
     "GSimCLR": "simclr",
     "SIE": "vicreg",
+    "DeepClusterV2": "swav",
     "DirectPred": "direct_pred",
     "MixedBarlowTwins": "mixed_barlow_twins",
 }
@@ -79,6 +82,8 @@ SETTINGS = {
     "lejepa_imagenet": {"trade_off": 0.05, "slices": 1024, "centre": "global"},
     "sie_cifar": {"split": 0.5, "equivariance_factor": 0.45},
     "sie_imagenet": {"split": 0.5, "equivariance_factor": 0.45},
+    "deepcluster_v2_cifar": {"prototypes": (3000,) * 3, "samples": 50000, "temperature": 0.1},
+    "deepcluster_v2_imagenet": {"prototypes": (3000,) * 3, "samples": 1281167, "rounds": 10},
     # Ten steps an epoch.
     "dino_cifar": {"prototypes": 4096, "freeze_steps": 10, "student_temperature": 0.1},
     "dino_resnet_cifar": {"teacher_temperature": 0.07, "freeze_steps": 10},
@@ -208,9 +213,10 @@ def test_teacher_momentum_and_optimizer_families():
 
 
 def test_larc_of_the_authors_adapts_every_parameter():
-    optimizer = recipes.get("swav_imagenet").optimizer
-    assert optimizer.options == {"ratio": "separate", "exclude_rank": -1}
-    assert optimizer.warmup_start == 0.3
+    for name in ("swav_imagenet", "deepcluster_v2_imagenet"):
+        optimizer = recipes.get(name).optimizer
+        assert optimizer.options == {"ratio": "separate", "exclude_rank": -1}
+        assert optimizer.warmup_start == 0.3
 
 
 def test_delays_shrink_with_the_run():

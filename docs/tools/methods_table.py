@@ -18,6 +18,7 @@ NEEDS = "<!-- needs table -->"
 MEMORY = {
     "negatives": "V·B rows of similarities with all negatives",
     "prototypes": "V·B rows of scores with all prototypes",
+    "memory bank": "2·D numbers for every image of the data set",
     "queue": "K·D vectors",
     "teacher": "a second network",
     "wide projector": "D² correlations",

@@ -10,6 +10,7 @@ from keras_ssl.layers._center import Center
 from keras_ssl.layers._direct_predictor import DirectPredictor
 from keras_ssl.layers._encoder import as_encoder
 from keras_ssl.layers._hyper_linear import HyperLinear
+from keras_ssl.layers._kmeans import spherical_kmeans
 from keras_ssl.layers._koleo import KoLeo
 from keras_ssl.layers._mlp import MLP
 from keras_ssl.layers._pair_gate import PairGate
@@ -41,6 +42,7 @@ __all__ = [
     "WeightNorm",
     "as_encoder",
     "batch_norm",
+    "spherical_kmeans",
     "split_batch_norm",
     "synchronize_batch_norm",
     "unsynchronized_batch_norms",

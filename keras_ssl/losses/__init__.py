@@ -18,6 +18,7 @@ from keras_ssl.losses.classification import (
 )
 from keras_ssl.losses.cosine import byol, negative_cosine, simsiam
 from keras_ssl.losses.dcl import dcl, dclw
+from keras_ssl.losses.deepcluster_v2 import deepcluster_v2
 from keras_ssl.losses.distillation import (
     centered_softmax,
     dino,
@@ -55,6 +56,7 @@ __all__ = [
     "dcl",
     "dclw",
     "dino",
+    "deepcluster_v2",
     "epps_pulley",
     "ibot",
     "info_nce",

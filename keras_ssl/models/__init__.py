@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objectives, one file a method."""
 
-from keras_ssl.models.clustering import SwAV
+from keras_ssl.models.clustering import DeepClusterV2, SwAV
 from keras_ssl.models.distillation import DINO
 from keras_ssl.models.joint_embedding import (
     BYOL,
@@ -33,6 +33,7 @@ __all__ = [
     "DCL",
     "DCLW",
     "DINO",
+    "DeepClusterV2",
     "DirectPred",
     "GSimCLR",
     "Hydra",

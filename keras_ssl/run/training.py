@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -28,6 +29,8 @@ from keras_ssl.run.settings import PRECISIONS, Settings, choose_recipe, describe
 
 logger = logging.getLogger("keras_ssl")
 MONITORED = 512
+# Of a data set that is clustered whole, so that clusters say more than single images do.
+FEWEST_IN_CLUSTER = 10
 
 
 def pretrain(
@@ -171,13 +174,12 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
         seed=settings.seed,
         drop_remainder=drop,
         labels=registry.find(recipe.method).uses_labels,
+        indices=registry.find(recipe.method).uses_indices,
     )
     if drop:
         logger.warning("The last %d image(s) of every epoch are left out.", short)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
-    options = dict(recipe.model)
-    if "classes" in options and source.labels is not None:
-        options["classes"] = int(source.labels.max()) + 1
+    options = _sized(recipe.model, source)
     with scope:
         model = recipe.build(
             tuple(source.image_shape),
@@ -189,6 +191,26 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
             model=options,
         )
     return model, feed
+
+
+def _sized(options: Mapping[str, Any], source: Any) -> dict[str, Any]:
+    """Arguments of a model class, with those that follow from the data in place of the recipe's."""
+    options, rows = dict(options), len(source.images)
+    if "classes" in options and source.labels is not None:
+        options["classes"] = int(source.labels.max()) + 1
+    if "samples" in options:
+        options["samples"] = rows
+        most = max(rows // FEWEST_IN_CLUSTER, 1)
+        fitting = tuple(min(count, most) for count in options["prototypes"])
+        if fitting != tuple(options["prototypes"]):
+            logger.warning(
+                "%d images are few for prototypes=%s; %s are used.",
+                rows,
+                options["prototypes"],
+                fitting,
+            )
+        options["prototypes"] = fitting
+    return options
 
 
 def guided(model: Any, feed: Any, folder: RunFolder) -> Any:
