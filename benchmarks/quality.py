@@ -76,6 +76,24 @@ SETTINGS = {
     "GSimCLR": Setting({"projector": (256, 128), "temperature": 0.2, "autoencoder_epochs": 3}),
     "Hydra": Setting({"classes": 10, "projector": (512, 128)}),
     "SLA": Setting({"classes": 10}),
+    # With SwAV's own views, blurred and of strong colours, it gained half as much in 150 steps.
+    "SwAV": Setting(
+        {
+            "projector": (512, 128),
+            "prototypes": 300,
+            "epsilon": 0.03,
+            "freeze_steps": 20,
+            "views": "simclr",
+        }
+    ),
+    "DeepClusterV2": Setting(
+        {
+            "samples": IMAGES,
+            "projector": (512, 128),
+            "prototypes": (300, 300, 300),
+            "views": "simclr",
+        }
+    ),
     "DINO": Setting(
         {"projector": (512, 512, 64), "prototypes": 1024, "freeze_steps": 39}, momentum=0.95
     ),
@@ -155,8 +173,10 @@ def train(model, source, seed: int, steps: int) -> None:
     if model.guides_batches:
         feed = model.guided_feed(source, model.clusters_of(source.images, BATCH, 0), BATCH, seed)
     else:
-        labels = model.uses_labels
-        feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, labels=labels)
+        beside = {"labels": model.uses_labels, "indices": model.uses_indices}
+        feed = data.EpochData(source, BATCH, seed=seed, drop_remainder=True, **beside)
+    if hasattr(model, "fill_memory"):
+        model.fill_memory(source, BATCH)
     epochs = math.ceil(steps / feed.steps_per_epoch)
     model.fit(feed.stream(epochs=epochs), epochs=1, steps_per_epoch=steps, verbose=0)
 
