@@ -95,7 +95,15 @@ SETTINGS = {
         }
     ),
     "DINO": Setting(
-        {"projector": (512, 512, 64), "prototypes": 1024, "freeze_steps": 39}, momentum=0.95
+        {
+            "projector": (512, 64),
+            "prototypes": 1024,
+            "head_batch_norm": True,
+            "freeze_steps": 39,
+            "views": "simclr",
+        },
+        learning_rate=4e-3,
+        momentum=0.99,
     ),
 }
 

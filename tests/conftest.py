@@ -19,6 +19,12 @@ if keras.backend.backend() == "tensorflow":
         tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
+def pytest_configure(config):
+    """Half of the time of many short tests is LLVM's, for programs that run once or twice."""
+    if config.option.markexpr != "slow":
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
 def pytest_collection_modifyitems(config, items):
     """Leaves out `slow` tests unless asked for; `KERAS_SSL_SLOW_THIRD` takes a third of them."""
     third = os.environ.get("KERAS_SSL_SLOW_THIRD")

@@ -12,7 +12,7 @@ from keras import ops
 from model_test import build, images, light_views, train, weights
 from strategies import strategy
 
-from keras_ssl import callbacks, layers, losses, models, optimizers, schedules, views
+from keras_ssl import callbacks, evaluation, layers, losses, models, optimizers, schedules, views
 
 SMALL = {"projector": (8,), "prototypes": 12, "momentum": 0.9, "freeze_steps": 0}
 
@@ -356,3 +356,44 @@ def test_a_healthy_teacher_is_not_warned_of():
     told, history = monitored(momentum=0.99)
     assert not told
     assert history["prototype_entropy"][-1] > 0.05 and history["assignment_entropy"][-1] < 0.98
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+def test_patches_of_one_kind_have_one_colour():
+    kinds = np.array([[0, 0, 1], [2, 2, 1]])
+    tokens = np.eye(8, dtype="float32")[kinds][None] * 5 + 1
+    colours = evaluation.patch_colours(np.concatenate([tokens, tokens[:, ::-1]]))
+    assert colours.shape == (2, 2, 3, 3) and colours.min() == 0 and colours.max() == 1
+    for kind in range(3):
+        assert np.ptp(colours[0][kinds == kind], axis=0).max() < 1e-2
+    assert np.abs(colours[0, 0, 0] - colours[0, 1, 0]).max() > 0.5
+    np.testing.assert_allclose(colours[0], colours[1, ::-1], atol=1e-2)
+    with pytest.raises(ValueError, match="three features"):
+        evaluation.patch_colours(tokens[..., :2])
+
+
+def test_token_pictures_reach_the_board(tmp_path):
+    from keras_ssl import backbones
+
+    sizes = {"width": 12, "depth": 2, "heads": 2, "seed": 0}
+    model = build(
+        models.DINO, SMALL, encoder=backbones.VisionTransformer("tiny", (16, 16, 3), 4, **sizes)
+    )
+    picture = evaluation.token_picture(model.encoder, images(3), model.views.preprocess)
+    # Image, mean, two heads, colours; a line of one pixel around each.
+    assert picture.shape == (3 * 98, 5 * 98, 3) and picture.dtype == "uint8"
+    assert len(np.unique(picture[1:97, 99:195].reshape(-1, 3), axis=0)) == 16
+    watcher = callbacks.TokenPictures(images(3), tmp_path, every=2)
+    data = tf.data.Dataset.from_tensors(images(16))
+    model.fit(data, epochs=2, verbose=0, callbacks=[watcher])
+    read = tf.compat.v1.train.summary_iterator
+    events = [event for path in tmp_path.iterdir() for event in read(str(path))]
+    steps = [e.step for e in events for value in e.summary.value if value.tag == "tokens"]
+    assert steps == [0, 2]
+    other = build(models.DINO, SMALL)
+    with pytest.raises(ValueError, match="class token"):
+        other.fit(data, verbose=0, callbacks=[callbacks.TokenPictures(images(3), tmp_path)])
+    with pytest.raises(ValueError, match="at least 1"):
+        callbacks.TokenPictures(images(3), tmp_path, every=0)

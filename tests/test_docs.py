@@ -16,7 +16,9 @@ def blocks(page):
     return BLOCK.findall((DOCS / page).read_text())
 
 
-@pytest.mark.parametrize("page", ["add_a_method.md", "bring_your_own_encoder.md"])
+@pytest.mark.parametrize(
+    "page", ["add_a_method.md", "bring_your_own_encoder.md", "self_distillation.md"]
+)
 def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     from keras_ssl.core import registry
 

@@ -50,6 +50,14 @@ def test_open_sizes_are_cut_as_they_come():
     assert np.array_equal(function(x), tokens.patchify(x, (2, 2)))
 
 
+def test_channels_that_a_pipeline_lost_are_known_to_the_layer():
+    layer = tokens.PatchTokenizer((2, 2), 4)
+    x = normal(3, 4, 6, 1)
+    want = layer(x)
+    signature = [tf.TensorSpec((None, 4, 6, None))]
+    assert np.array_equal(tf.function(layer, input_signature=signature)(x), want)
+
+
 def test_patches_that_do_not_tile_are_refused():
     with pytest.raises(ValueError, match="does not tile"):
         tokens.PatchTokenizer((4, 4), 8)(normal(1, 30, 32, 3))

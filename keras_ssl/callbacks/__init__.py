@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watching a run: online kNN, collapse monitor, pictures of the views, TensorBoard scalars."""
+"""Watching a run: online kNN, collapse monitor, pictures, TensorBoard scalars."""
 
 from keras_ssl.callbacks.online_knn import OnlineKNN
 from keras_ssl.callbacks.representation_monitor import CollapseWarning, RepresentationMonitor
+from keras_ssl.callbacks.token_pictures import TokenPictures
 from keras_ssl.callbacks.training_board import TrainingBoard
 from keras_ssl.callbacks.view_pictures import ViewPictures
 
@@ -10,6 +11,7 @@ __all__ = [
     "CollapseWarning",
     "OnlineKNN",
     "RepresentationMonitor",
+    "TokenPictures",
     "TrainingBoard",
     "ViewPictures",
 ]

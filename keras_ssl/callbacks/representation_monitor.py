@@ -164,10 +164,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
             signs = _collapse.signs(measurement, top, rows=len(self.images), head=head)
             self._judge(name, signs, measurement.finite, step, position)
         if self._assign is not None:
-            self._check_assignments(step, position)
+            probabilities = self._assign(ops.convert_to_tensor(self.images))
+            self._check_assignments(ops.convert_to_numpy(probabilities), step, position)
 
-    def _check_assignments(self, step: int, position: int) -> None:
-        probabilities = ops.convert_to_numpy(self._assign(ops.convert_to_tensor(self.images)))
+    def _check_assignments(self, probabilities: np.ndarray, step: int, position: int) -> None:
         found = _collapse.measure_assignment(probabilities)
         self.assignments.append((position, found))
         if self._board is not None:

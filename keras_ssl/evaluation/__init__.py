@@ -4,6 +4,7 @@
 from keras_ssl.evaluation.features import extract_features
 from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
 from keras_ssl.evaluation.probes import few_label_accuracy, linear_probe
+from keras_ssl.evaluation.token_picture import patch_colours, token_picture
 
 __all__ = [
     "extract_features",
@@ -11,4 +12,6 @@ __all__ = [
     "knn_accuracy",
     "knn_scores",
     "linear_probe",
+    "patch_colours",
+    "token_picture",
 ]

@@ -279,7 +279,7 @@ def _fit(
     checkpoint = Checkpoint(
         folder.checkpoint, feed.steps_per_epoch, start, every_steps=settings.checkpoint_steps
     )
-    callbacks = [*_watchers(source, settings, folder, epochs)]
+    callbacks = [*_watchers(model, source, settings, folder, epochs)]
     callbacks += [MetricsFile(folder.metrics, start.epoch), checkpoint]
     if settings.steps is not None:
         callbacks.append(StopAfter(settings.steps, start.step))
@@ -307,8 +307,11 @@ def _fit(
     return checkpoint.position
 
 
-def _watchers(source: Any, settings: Settings, folder: RunFolder, epochs: int) -> list[Any]:
+def _watchers(
+    model: Any, source: Any, settings: Settings, folder: RunFolder, epochs: int
+) -> list[Any]:
     from keras_ssl import callbacks
+    from keras_ssl.callbacks.token_pictures import shows_tokens
 
     log_dir = str(folder.tensorboard)
     every = max(1, epochs // 10)
@@ -329,6 +332,8 @@ def _watchers(source: Any, settings: Settings, folder: RunFolder, epochs: int) -
     if len(images) > 1:
         found.append(callbacks.RepresentationMonitor(images, log_dir=log_dir))
     found.append(callbacks.ViewPictures(source.images, log_dir, every=every))
+    if shows_tokens(model):
+        found.append(callbacks.TokenPictures(images, log_dir, every=every))
     found.append(callbacks.TrainingBoard(log_dir))
     return found
 

@@ -166,7 +166,7 @@ class PatchTokenizer(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Builds the linear map for `(B, N1, …, Nd, C)`."""
         grid_of(input_shape, self.patch)
-        length = input_shape[-1]
+        self.channels = length = input_shape[-1]
         for step in self.patch:
             length *= step
         self.projection.build((None, length))
@@ -174,6 +174,10 @@ class PatchTokenizer(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Tokens on their grid."""
+        if inputs.shape[-1] is None:
+            # Pipelines may lose it; the linear map knows it.
+            sizes = _sizes(inputs)[:-1]
+            inputs = ops.reshape(inputs, (*sizes, self.channels))
         return self.projection(patchify(inputs, self.patch))
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -35,6 +35,8 @@ class DINO(JointEmbedding):
         projector: widths of the head's MLP, the last is the bottleneck, or a layer that gives
             logits, such as a `layers.PrototypeHead` with batch norm.
         prototypes: number of prototypes, K.
+        head_batch_norm: whether the hidden layers of a head given by widths are normalised; it
+            helps a convolutional encoder in short runs.
         momentum: share of the old teacher, a float or a schedule of the optimizer's step. The
             paper ramps 0.996 to 1 by `schedules.CosineMomentum`; at batch 256 from 0.9995.
         student_temperature: divisor of the student's logits.
@@ -69,6 +71,7 @@ class DINO(JointEmbedding):
         encoder: keras.Model,
         projector: Sequence[int] | keras.Layer = (2048, 2048, 256),
         prototypes: int = 65536,
+        head_batch_norm: bool = False,
         momentum: float | Callable = 0.996,
         student_temperature: float = 0.1,
         teacher_temperature: float | Callable = 0.04,
@@ -81,12 +84,14 @@ class DINO(JointEmbedding):
         if not isinstance(projector, keras.Layer):
             seed = layer_seed(kwargs.get("seed"), 1)
             options = {"dtype": kwargs.get("dtype"), "name": "projector"}
-            projector = PrototypeHead(projector, prototypes, seed=seed, **options)
+            options |= {"batch_norm": head_batch_norm, "seed": seed}
+            projector = PrototypeHead(projector, prototypes, **options)
         super().__init__(encoder, projector, views, **kwargs)
         count = getattr(self.views, "count", 2)
         if count < 2:
             raise ValueError(f"{type(self).__name__} compares views; the recipe gives {count}.")
         self.momentum, self.batch_norm = momentum, batch_norm
+        self.head_batch_norm = head_batch_norm
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.center_momentum, self.freeze_steps = center_momentum, freeze_steps
