@@ -108,11 +108,11 @@ SETTINGS = {
 }
 
 
-def load(spec: str = "tfds:cifar10", data_dir: str | None = None):
+def load(spec: str = "tfds:cifar10", data_dir: str | None = None, images: int = IMAGES):
     """The images of the comparison, with 2,000 held-out test images."""
     from keras_ssl import data
 
-    source = data.load(spec, data_dir=data_dir, limit=IMAGES)
+    source = data.load(spec, data_dir=data_dir, limit=images)
     return dataclasses.replace(source, test=source.test.take(TEST))
 
 
@@ -163,6 +163,8 @@ def build(method: str, source, seed: int, steps: int = STEPS, **options):
     keras.utils.set_random_seed(seed)
     setting = SETTINGS[method]
     options = {**setting.options, **options}
+    if "samples" in options:
+        options["samples"] = len(source.images)
     if setting.momentum is not None:
         options["momentum"] = schedules.CosineMomentum(setting.momentum, total_steps=steps)
     encoder = encoder_for(source.image_shape, seed)
@@ -275,9 +277,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--images", type=int, default=IMAGES, help="training images")
     parser.add_argument("--write", help="Markdown file for the table")
     options = parser.parse_args()
-    source = load(options.data, options.data_dir)
+    source = load(options.data, options.data_dir, options.images)
     stored = pathlib.Path(options.write).with_suffix(".json") if options.write else None
     results = json.loads(stored.read_text()) if stored and stored.exists() else {}
     for method in options.methods:

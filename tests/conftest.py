@@ -5,6 +5,8 @@ import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Half of the time of many short tests is LLVM's, for programs that run once or twice.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import pytest
@@ -17,12 +19,6 @@ if keras.backend.backend() == "tensorflow":
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Workers share the cores already.
         tf.config.threading.set_intra_op_parallelism_threads(1)
-
-
-def pytest_configure(config):
-    """Half of the time of many short tests is LLVM's, for programs that run once or twice."""
-    if config.option.markexpr != "slow":
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_collection_modifyitems(config, items):
