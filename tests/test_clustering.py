@@ -269,7 +269,7 @@ def test_it_trains_on_crops_of_two_sizes(replicas):
 # --- the model -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("replicas", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_prototypes_have_unit_length_after_every_step_on_every_replica(replicas):
     model = build(models.SwAV, SWAV, replicas=replicas)
     before = np.asarray(model.scorer.vectors)

@@ -35,7 +35,7 @@ SMALL = {
     models.LeJEPA: {"projector": (16, 16, 8), "slices": 64},
     models.SIE: {"projector": (16, 16, 16)},
     models.GSimCLR: {"projector": (16, 8), "temperature": 0.5},
-    models.Hydra: {"classes": 4, "projector": (16, 8), "gate": (8, 16)},
+    models.Hydra: {"classes": 4, "projector": (16, 8), "gate": (8, 16), "temperature": 0.5},
     models.SLA: {"classes": 4, "views": one_view()},
     # One layer: two more that start so small would let rounding errors grow a thousandfold.
     models.DINO: {"projector": (8,), "prototypes": 12, "momentum": 0.9, "freeze_steps": 1},
