@@ -101,31 +101,15 @@ class VisionTransformer(keras.Model):
         name: str | None = None,
         dtype: Any = None,
     ):
+        # Before anything is added to them: what `get_config` gives back.
+        settings = dict(locals())
+        for key in ("self", "__class__", "name", "dtype"):
+            settings.pop(key, None)
         shape = checked_image_shape(input_shape)
         if size not in SIZES:
             raise ValueError(f"size must be one of {list(SIZES)}, received {size!r}.")
         usual = zip((width, depth, heads), SIZES[size], strict=True)
         own_width, own_depth, own_heads = (given or default for given, default in usual)
-        settings = {
-            "size": size,
-            "input_shape": list(shape),
-            "patch": patch if isinstance(patch, int) else list(patch),
-            "width": width,
-            "depth": depth,
-            "heads": heads,
-            "mlp_ratio": mlp_ratio,
-            "class_token": class_token,
-            "registers": registers,
-            "pooling": pooling,
-            "tokens": tokens,
-            "layers": None if layers is None else list(layers),
-            "positions": positions,
-            "activation": activation,
-            "layer_scale": layer_scale,
-            "drop_path": drop_path,
-            "qkv_bias": qkv_bias,
-            "seed": seed,
-        }
         pooling = _checked_pooling(pooling, class_token)
         wanted = _checked_layers(layers, own_depth)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())

@@ -146,6 +146,20 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         so that `val_loss` of two epochs is comparable."""
         return distribution.fixed_seed(self.seed or 0) if self._evaluating else None
 
+    def now(self, value: Any) -> Any:
+        """A number as it is, or what a schedule says at the optimizer's step (0 before `compile`).
+
+        Args:
+            value: number, or callable of the number of updates.
+
+        Returns:
+            The number, or a float32 scalar.
+        """
+        if not callable(value):
+            return value
+        optimizer = getattr(self, "optimizer", None)
+        return value(0 if optimizer is None else optimizer.iterations)
+
     # --- the step ------------------------------------------------------------------------
 
     def compile(self, optimizer: Any = "adam", *, loss: Any = None, **kwargs: Any) -> None:

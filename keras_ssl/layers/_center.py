@@ -60,12 +60,7 @@ class Center(keras.layers.Layer):
             x: `(…, width)` of this replica; the same number of rows on every replica.
         """
         mean = ops.mean(ops.reshape(ops.cast(x, "float32"), (-1, self.width)), axis=0)
-        mean = ops.stop_gradient(mean)
-        self.observe_mean(mean)
-
-    def observe_mean(self, mean: Any) -> None:
-        """Adds the mean `(width,)` of this replica's rows, where it is not the plain one."""
-        total = self.total + distribution.all_reduce_mean(mean)
+        total = self.total + distribution.all_reduce_mean(ops.stop_gradient(mean))
         assign = distribution.assign_all
         assign([self.total, self.batches], [total, self.batches + 1.0], equal=True)
 

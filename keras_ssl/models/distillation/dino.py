@@ -111,13 +111,6 @@ class DINO(JointEmbedding):
             return []
         return [(last.trainable_variables, self.optimizer.iterations < self.freeze_steps)]
 
-    def temperature_of_teacher(self) -> Any:
-        """The teacher's temperature in this step, a number or a float32 scalar."""
-        if not callable(self.teacher_temperature):
-            return self.teacher_temperature
-        optimizer = getattr(self, "optimizer", None)
-        return self.teacher_temperature(0 if optimizer is None else optimizer.iterations)
-
     def target_projections(self, views: Sequence, training: bool = False) -> list:
         """The teacher's logits `(B, K)` of views of one size, from one call each."""
         features = self.teacher_encoder(ops.concatenate(views, axis=0), training=training)
@@ -127,7 +120,8 @@ class DINO(JointEmbedding):
     def prototype_probabilities(self, view: Any) -> Any:
         """The teacher's distributions, float32 `(B, K)`, over prototypes for one view."""
         (logits,) = self.target_projections([view])
-        return losses.centered_softmax(logits, self.center.value, self.temperature_of_teacher())
+        temperature = self.now(self.teacher_temperature)
+        return losses.centered_softmax(logits, self.center.value, temperature)
 
     def compute_losses(self, views: list, training: bool) -> dict[str, Any]:
         """Cross-entropy of every crop with the teacher's distributions of the other large ones."""
@@ -138,7 +132,7 @@ class DINO(JointEmbedding):
             teachers,
             self.center.value,
             student_temperature=self.student_temperature,
-            teacher_temperature=self.temperature_of_teacher(),
+            teacher_temperature=self.now(self.teacher_temperature),
         )
         if training:
             self.center.observe(ops.concatenate(teachers, axis=0))

@@ -104,9 +104,6 @@ class MixedBarlowTwins(BarlowTwins):
     def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
         """The loss of Barlow Twins and that of the mixture."""
         first, second, mixed = (self.project(view, training) for view in views["views"])
-        mix_scale = self.mix_scale
-        if callable(mix_scale):
-            mix_scale = mix_scale(self.optimizer.iterations)
         return losses.mixed_barlow_twins(
             first,
             second,
@@ -114,7 +111,7 @@ class MixedBarlowTwins(BarlowTwins):
             views["permutation"],
             views["alpha"],
             lambd=self.lambd,
-            mix_scale=mix_scale,
+            mix_scale=self.now(self.mix_scale),
             scale=self.scale,
             variance=self.variance,
             form=self.form,
