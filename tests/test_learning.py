@@ -26,7 +26,7 @@ def found_by(method, data_dir, folder, steps):
     """What the benchmark measures, in a process of its own: its settings are TensorFlow's too."""
     page = folder / "quality.md"
     options = ["--data-dir", str(data_dir / "tfds"), "--methods", method, "--write", str(page)]
-    options += ["--images", str(FEWER_IMAGES.get(method, quality.IMAGES))]
+    options += ["--no-probe", "--images", str(FEWER_IMAGES.get(method, quality.IMAGES))]
     command = [sys.executable, quality.__file__, *options, "--steps", str(steps)]
     root = pathlib.Path(quality.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}

@@ -38,7 +38,14 @@ SMALL = {
     models.Hydra: {"classes": 4, "projector": (16, 8), "gate": (8, 16), "temperature": 0.5},
     models.SLA: {"classes": 4, "views": one_view()},
     # One layer: two more that start so small would let rounding errors grow a thousandfold.
-    models.DINO: {"projector": (8,), "prototypes": 12, "momentum": 0.9, "freeze_steps": 1},
+    models.DINO: {
+        "projector": (8,),
+        "prototypes": 12,
+        "momentum": 0.9,
+        "freeze_steps": 1,
+        "student_temperature": 0.5,
+        "teacher_temperature": 0.2,
+    },
     # The queue is full after two of the batches, and in use.
     models.SwAV: {"projector": (16, 8), "prototypes": 6, "queue_size": 24, "freeze_steps": 1},
     models.DeepClusterV2: {

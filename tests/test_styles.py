@@ -202,9 +202,8 @@ def test_simclr_trains_on_it():
 
 @pytest.mark.slow
 def test_simclr_keeps_every_promise_on_it():
-    run_model_test(
-        models.SimCLR, {"projector": (16, 8), "views": styled_views()}, replicas=(1, 2, 4)
-    )
+    options = {"projector": (16, 8), "temperature": 0.5, "views": styled_views()}
+    run_model_test(models.SimCLR, options, replicas=(1, 2, 4))
 
 
 def test_mistakes_are_named():
