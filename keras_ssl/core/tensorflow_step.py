@@ -24,7 +24,7 @@ def train_step(model: Any, data: Any) -> dict[str, Any]:
     batch = model.batch_of(data)
     _check_rows(batch, model)
     if model.uses_indices:
-        _check_indices(batch[1], model)
+        batch = batch[0], _checked_indices(batch[1], model)
     # Without this the seeds' assignments, which do not depend on the batch, also run in the
     # step that finds the data set exhausted, on several replicas.
     with tf.control_dependencies(keras.tree.flatten(batch)):
@@ -94,12 +94,17 @@ def _check_rows(batch: Any, model: Any) -> None:
         raise ValueError(f"{message} Received {first.shape[0]}.")
 
 
-def _check_indices(index: Any, model: Any) -> None:
+def _checked_indices(index: Any, model: Any) -> Any:
     # XLA has no assertions: a step that is compiled as a whole goes on unchecked.
     message = (
         f"{type(model).__name__} was made for samples={model.samples} rows, numbered from 0; the "
         "data yields a number outside of that. Yield (x, index), not (x, label), and build the "
         "model with the size of the data set."
     )
-    tf.debugging.assert_non_negative(index, message)
-    tf.debugging.assert_less(index, tf.cast(model.samples, index.dtype), message)
+    checks = [
+        tf.debugging.assert_non_negative(index, message),
+        tf.debugging.assert_less(index, tf.cast(model.samples, index.dtype), message),
+    ]
+    # What gathers by these numbers must wait, or its own error may come first.
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.identity(index)
