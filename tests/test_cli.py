@@ -253,6 +253,7 @@ def test_several_devices_and_half_precision(tmp_path):
     assert np.isfinite(features).all()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     # Without labels: nothing is scored, which would take most of the time.
     images = np.random.default_rng(0).integers(0, 255, (256, 16, 16, 1), "uint8")

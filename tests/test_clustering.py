@@ -93,7 +93,7 @@ def test_mass_counts_as_copies():
     np.testing.assert_allclose(weighted, copied[:6], atol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_codes_do_not_depend_on_the_number_of_replicas(replicas):
     values, weights = scores(8, 5), np.array([1, 1, 0, 0, 2, 1, 1, 1], "float32")
 
@@ -162,7 +162,7 @@ def test_gradient_reaches_scores_and_not_codes():
         np.testing.assert_allclose(tape.gradient(loss, mine), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("replicas", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_queue_counts_once_on_any_number_of_replicas(replicas):
     batch, queue = scores(8, 5), scores(7, 5, seed=1)
     wanted = losses.sinkhorn_knopp(np.concatenate([queue, batch]))[7:]

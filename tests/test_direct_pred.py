@@ -183,7 +183,7 @@ def test_half_precision_does_not_reach_the_predictor():
     np.testing.assert_allclose(layer.kernel, kernel_of(moment_of(views)), atol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_share_moment_and_kernel(replicas):
     first, second = vectors()[0]
     alone = DirectPredictor()

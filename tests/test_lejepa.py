@@ -186,7 +186,7 @@ def test_descending_it_whitens_vectors():
 # --- replicas ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("flatten", [False, True])
 def test_replicas_equal_one_device(replicas, flatten):
     directions = unit(5, 8)

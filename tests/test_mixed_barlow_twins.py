@@ -119,7 +119,7 @@ def test_scale_and_shift_of_features_change_nothing():
 
 
 @pytest.mark.parametrize("form", ["cifar", "imagenet"])
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_partners_on_other_replicas(replicas, form):
     *arrays, permutation = projections(8)
     share = 8 // replicas

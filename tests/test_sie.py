@@ -80,7 +80,7 @@ def test_its_parts_are_those_of_vicreg():
     assert_close(got, wanted, 1e-6, "parts")
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_give_value_and_gradient_of_one(replicas):
     arrays = draws(8, 5), draws(8, 5, seed=1), draws(8, 3, seed=2)
 

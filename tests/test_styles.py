@@ -127,7 +127,7 @@ def test_seeds_choose_area_and_style():
     assert 0.15 < np.mean([float(d["area"]) > 0 for d in rare]) < 0.35
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_share_the_style_of_the_global_batch(replicas):
     x, layer = gray((8, 6, 6, 3)), BatchStylesStandardization(seed=0)
     styles = set()
