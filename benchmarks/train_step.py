@@ -45,7 +45,7 @@ def main() -> int:
         sides["keras_ssl, views drawn"] = _engine_step(
             _model(arguments), images, arguments.jit, ready_views=False
         )
-    seconds = _measure(sides, arguments.warm_up, arguments.repeats)
+    seconds = measure(sides, arguments.warm_up, arguments.repeats)
     ratio = _print_table(seconds, arguments)
     return 0 if ratio <= LIMIT else 1
 
@@ -111,9 +111,10 @@ def _engine_step(
     return lambda: float(model.train_function(batches)["loss"])
 
 
-def _measure(
+def measure(
     sides: dict[str, Callable[[], float]], warm_up: int, repeats: int
 ) -> dict[str, list[float]]:
+    """Seconds of every round, in each of which all sides run once; each gives its loss."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(warm_up + repeats):
         for name, run in sides.items():

@@ -15,7 +15,6 @@ import os
 import pathlib
 import statistics
 import textwrap
-import time
 from collections.abc import Callable
 
 # On CPUs without AVX-512 TensorFlow leaves it off.
@@ -196,22 +195,11 @@ def pytorch(batch: int, dtype: str) -> Callable | None:
     return step
 
 
-def measure(contestants: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds a step of each, every one running in every round."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for step in contestants.values():
-        step()
-        step()
-    for _ in range(repeats):
-        for name, step in contestants.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     """Runs what the command line asks for."""
+    # It imports TensorFlow, for which the variable above must be set.
+    from train_step import measure
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--batch", type=int, default=64)
@@ -230,7 +218,8 @@ def main() -> None:
         peer = pytorch(options.batch, dtype)
         if peer is not None:
             contestants["PyTorch"] = peer
-        found = measure(contestants, options.repeats)
+        times = measure(contestants, warm_up=2, repeats=options.repeats)
+        found = {name: statistics.median(seconds) for name, seconds in times.items()}
         best = min(seconds for name, seconds in found.items() if name.startswith("ours"))
         for name, seconds in found.items():
             own = found["ours" + name[4:]] if name.startswith("bare") else best
