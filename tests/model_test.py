@@ -126,13 +126,13 @@ def views_of(model, batch, replicas):
     # Labels take no part in what is seen.
     make_views = models.JointEmbedding.make_views.__get__(model)
     if replicas == 1:
-        return [np.asarray(v) for v in tf.function(make_views)(tf.constant(batch))]
+        return [np.asarray(v) for v in tf.function(make_views, autograph=False)(tf.constant(batch))]
     strategy = model.distribute_strategy
     parts = tf.split(batch, replicas)
     local = strategy.experimental_distribute_values_from_function(
         lambda context: parts[context.replica_id_in_sync_group]
     )
-    made = tf.function(lambda x: strategy.run(make_views, args=(x,)))(local)
+    made = tf.function(lambda x: strategy.run(make_views, args=(x,)), autograph=False)(local)
     return [
         np.concatenate([np.asarray(p) for p in strategy.experimental_local_results(v)])
         for v in made

@@ -39,6 +39,8 @@ def run_on(replicas: int, function, *rows):
             lambda context: parts[context.replica_id_in_sync_group]
         )
 
-    results = tf.function(lambda *local: mirrored.run(function, args=local))(*map(share, rows))
+    results = tf.function(lambda *local: mirrored.run(function, args=local), autograph=False)(
+        *map(share, rows)
+    )
     local = [mirrored.experimental_local_results(part) for part in tf.nest.flatten(results)]
     return [tf.nest.pack_sequence_as(results, [part[i] for part in local]) for i in range(replicas)]

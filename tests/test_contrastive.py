@@ -191,7 +191,7 @@ def test_replicas_fill_the_queue_in_one_order():
         return data[start : start + 4]
 
     local = strategy.experimental_distribute_values_from_function(step)
-    tf.function(lambda x: strategy.run(queue.enqueue, args=(x,)))(local)
+    tf.function(lambda x: strategy.run(queue.enqueue, args=(x,)), autograph=False)(local)
     for part in strategy.experimental_local_results(queue.vectors.value):
         assert np.array_equal(np.asarray(part)[:8], np.asarray(data))
 

@@ -49,7 +49,9 @@ def test_planted_clusters_are_found(jit):
     x, labels, centres = planted()
     # One start a cluster: k-means never leaves a start with two in one cluster.
     start = x[[int(np.flatnonzero(labels == cluster)[0]) for cluster in range(4)]]
-    found, centroids = tf.function(layers.spherical_kmeans, jit_compile=jit)(x, start)
+    found, centroids = tf.function(layers.spherical_kmeans, jit_compile=jit, autograph=False)(
+        x, start
+    )
     np.testing.assert_array_equal(found, labels)
     assert np.sum(np.asarray(centroids) * centres, axis=1).min() > 0.98
     np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)

@@ -116,7 +116,7 @@ def test_fewer_rows_than_features_leave_the_rest_at_epsilon(rows, compiled):
     layer = DirectPredictor(epsilon=0.02)
     layer.build((None, 16))
 
-    @tf.function(jit_compile=compiled)
+    @tf.function(jit_compile=compiled, autograph=False)
     def step(first, second):
         layer.update_moment([first, second])
         layer.set_kernel()

@@ -146,7 +146,7 @@ def test_centre_is_that_of_all_replicas():
         center.observe(part)
         center.move()
 
-    tf.function(lambda part: devices.run(step, args=(part,)))(parts)
+    tf.function(lambda part: devices.run(step, args=(part,)), autograph=False)(parts)
     for local in devices.experimental_local_results(center.value.value):
         np.testing.assert_allclose(local, rows.mean(axis=0), atol=1e-6)
 

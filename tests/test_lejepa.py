@@ -93,7 +93,7 @@ def test_the_gradient_is_that_of_automatic_differentiation(jit):
     def ours(x):
         return tf.reduce_sum(weights * epps_pulley(x, knots=9, t_max=4.0))
 
-    compiled = tf.function(lambda x: value_and_gradients(ours, x), jit_compile=jit)
+    compiled = tf.function(lambda x: value_and_gradients(ours, x), jit_compile=jit, autograph=False)
     _, (want,) = value_and_gradients(plain, x)
     value, (got,) = compiled(x)
     assert float(value) == pytest.approx(float(plain(x)), rel=1e-5)
@@ -102,7 +102,7 @@ def test_the_gradient_is_that_of_automatic_differentiation(jit):
 
 def peak_copies(function, x):
     """Most values alive at once in value and gradient, in sizes of `x`, in the order of the ops."""
-    step = tf.function(lambda x: value_and_gradients(function, x)[1])
+    step = tf.function(lambda x: value_and_gradients(function, x)[1], autograph=False)
     operations = step.get_concrete_function(x).graph.get_operations()
     last = {t.ref(): i for i, op in enumerate(operations) for t in op.inputs}
     ending = collections.defaultdict(int)
@@ -170,7 +170,7 @@ def test_descending_it_whitens_vectors():
     def variances():
         return np.linalg.eigvalsh(np.cov(z.numpy().T))
 
-    @tf.function
+    @tf.function(autograph=False)
     def descend():
         with tf.GradientTape() as tape:
             loss = layer(z, training=True)

@@ -154,7 +154,7 @@ def on_replicas(count, function, *arrays):
     strategy = mirrored(count)
     shards = [np.split(array, count) for array in arrays]
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(inputs):
         return strategy.run(lambda *rows: value_and_gradients(function, *rows), args=inputs)
 
@@ -221,7 +221,9 @@ def test_any_dtype_gives_finite_float32(name, dtype):
 @pytest.mark.parametrize("name", sorted(SCALARS))
 def test_compiles_with_dynamic_batch(name):
     spec = tf.TensorSpec((None, 5), "float32")
-    function = tf.function(SCALARS[name], input_signature=[spec, spec], jit_compile=True)
+    function = tf.function(
+        SCALARS[name], input_signature=[spec, spec], jit_compile=True, autograph=False
+    )
     first, second = views()
     want = float(SCALARS[name](first, second))
     assert float(function(first, second)) == pytest.approx(want, rel=1e-4, abs=1e-5)

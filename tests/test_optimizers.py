@@ -108,7 +108,7 @@ def test_adamw_decay_follows_its_schedule_and_spares_biases():
     optimizer = optimizers.AdamW(0.1, weight_decay=schedules.LinearWarmup(0.0, 0.4, 2))
     variables = [keras.Variable(v, name=f"p{i}") for i, v in enumerate(values)]
 
-    @tf.function
+    @tf.function(autograph=False)
     def update():
         optimizer.apply([tf.constant(z) for z in zeros])
 

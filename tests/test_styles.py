@@ -107,7 +107,7 @@ def test_bytes_floats_and_the_clip():
 
 def many_draws(layer, x, stream, count=200):
     """What a layer draws for many seeds, as one compiled function."""
-    draw = tf.function(lambda seed: layer._draw(x, seed), jit_compile=True)
+    draw = tf.function(lambda seed: layer._draw(x, seed), jit_compile=True, autograph=False)
     seeds = tf.constant([[number, stream] for number in range(count)], "int32")
     return [draw(seed) for seed in seeds]
 
@@ -143,7 +143,9 @@ def test_it_compiles_with_a_dynamic_batch():
     x, layer = gray((6, 9, 8, 3)), BatchStylesStandardization()
     spec = tf.TensorSpec((None, 9, 8, 3), "float32")
     seed = distribution.fixed_seed(2)
-    function = tf.function(lambda x: layer(x, seed=seed), input_signature=[spec], jit_compile=True)
+    function = tf.function(
+        lambda x: layer(x, seed=seed), input_signature=[spec], jit_compile=True, autograph=False
+    )
     np.testing.assert_allclose(function(x), layer(x, seed=seed), atol=1e-5)
 
 

@@ -220,4 +220,4 @@ def _compiled(function: Any) -> Any:
         return function
     import tensorflow as tf
 
-    return tf.function(function)
+    return tf.function(function, autograph=False)
