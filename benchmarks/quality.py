@@ -34,6 +34,8 @@ class Setting:
 
     Args:
         options: of the model class; heads are named by their widths.
+        method: the class, where several settings have one.
+        transformer: whether the encoder is the small vision transformer.
         learning_rate: peak of AdamW's.
         momentum: of the teacher at the start, ramped to 1; None without one.
     """
@@ -41,6 +43,8 @@ class Setting:
     options: Mapping[str, Any]
     learning_rate: float = 2e-3
     momentum: float | None = None
+    method: str | None = None
+    transformer: bool = False
 
 
 SETTINGS = {
@@ -105,6 +109,23 @@ SETTINGS = {
         learning_rate=4e-3,
         momentum=0.99,
     ),
+    # The same encoder for all three, so that they can be compared.
+    "SimCLR-ViT": Setting(
+        {"projector": (256, 128), "temperature": 0.2}, 1e-3, method="SimCLR", transformer=True
+    ),
+    "DINO-ViT": Setting(
+        {"projector": (512, 64), "prototypes": 1024, "freeze_steps": 39, "views": "simclr"},
+        1e-3,
+        momentum=0.99,
+        method="DINO",
+        transformer=True,
+    ),
+    "IBOT": Setting(
+        {"projector": (512, 64), "prototypes": 1024, "freeze_steps": 39, "views": "simclr"},
+        1e-3,
+        momentum=0.99,
+        transformer=True,
+    ),
 }
 
 
@@ -116,13 +137,17 @@ def load(spec: str = "tfds:cifar10", data_dir: str | None = None, images: int = 
     return dataclasses.replace(source, test=source.test.take(TEST))
 
 
-def encoder_for(image_shape, seed: int):
-    """A ResNet of one block a stage and width 32: 256 features.
+def encoder_for(image_shape, seed: int, transformer: bool = False):
+    """A ResNet of one block a stage and width 32: 256 features; or a small vision transformer.
 
-    The ImageNet stem makes it much cheaper on 32 pixels than the one for small images.
+    The ImageNet stem makes it much cheaper on 32 pixels than the one for small images. The
+    transformer has 16 patches, four blocks and 96 features.
     """
     from keras_ssl import backbones
 
+    if transformer:
+        sizes = {"width": 96, "depth": 4, "heads": 3}
+        return backbones.VisionTransformer("tiny", image_shape, patch=8, **sizes, seed=seed)
     blocks = (1, 1, 1, 1)
     return backbones.ResNet(18, image_shape, "imagenet", width=WIDTH, blocks=blocks, seed=seed)
 
@@ -168,8 +193,8 @@ def build(method: str, source, seed: int, steps: int = STEPS, **options):
         options["samples"] = len(source.images)
     if setting.momentum is not None:
         options["momentum"] = schedules.CosineMomentum(setting.momentum, total_steps=steps)
-    encoder = encoder_for(source.image_shape, seed)
-    model = getattr(models, method)(encoder, seed=seed, **options)
+    encoder = encoder_for(source.image_shape, seed, setting.transformer)
+    model = getattr(models, setting.method or method)(encoder, seed=seed, **options)
     rate = schedules.WarmupCosine(
         setting.learning_rate, total_steps=steps, warmup_steps=steps // 20
     )
@@ -231,7 +256,17 @@ def page(results: Mapping[str, Mapping[str, dict[str, float]]], steps: int) -> s
         "CPU cores that did other work besides. These settings are small; they say that a method "
         "learns, not which is best."
     )
-    parts = ["# Quality", "\n".join(textwrap.wrap(text, 100)), table(results)]
+    groups = [
+        {name: rows for name, rows in results.items() if SETTINGS[name].transformer == transformer}
+        for transformer in (False, True)
+    ]
+    parts = ["# Quality", "\n".join(textwrap.wrap(text, 100)), table(groups[0])]
+    if groups[1]:
+        text = (
+            "The same with a small vision transformer (16 patches, four blocks, 96 features): its "
+            "random encoder is another one, so gains compare within a table."
+        )
+        parts += ["\n".join(textwrap.wrap(text, 100)), table(groups[1])]
     return "\n\n".join([*parts, "## Settings", settings_table(results)]) + "\n"
 
 

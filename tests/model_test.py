@@ -9,7 +9,8 @@ import tensorflow as tf
 from strategies import scope
 
 import keras_ssl
-from keras_ssl import layers, models, views
+from keras_ssl import backbones, layers, models, views
+from keras_ssl.core import methods
 
 SIZE = 16
 SMALL_RATE = 0.005
@@ -46,6 +47,18 @@ def smooth_encoder():
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
 
 
+def small_transformer(**options):
+    """A vision transformer of two blocks and 16 patches."""
+    sizes = {"width": 12, "depth": 2, "heads": 2, "seed": 0}
+    return backbones.VisionTransformer("tiny", (SIZE, SIZE, 3), 4, **{**sizes, **options})
+
+
+def encoder_for(cls):
+    """An encoder that the class takes."""
+    needs = methods()[cls.__name__].needs if cls.__name__ in methods() else ()
+    return small_transformer() if "vision transformer" in needs else smooth_encoder()
+
+
 def build(
     cls,
     kwargs,
@@ -63,7 +76,7 @@ def build(
     with scope(replicas):
         if not own_views:
             kwargs = {"views": light_views(), **kwargs}
-        encoder = encoder or smooth_encoder()
+        encoder = encoder or encoder_for(cls)
         model = cls(encoder, seed=5, **kwargs)
         # Plain SGD: Adam would divide rounding errors by themselves.
         model.compile(optimizer or keras.optimizers.SGD(rate, momentum=0.9), jit_compile=jit)

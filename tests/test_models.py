@@ -46,6 +46,15 @@ SMALL = {
         "student_temperature": 0.5,
         "teacher_temperature": 0.2,
     },
+    models.IBOT: {
+        "projector": (8,),
+        "prototypes": 12,
+        "momentum": 0.9,
+        "freeze_steps": 1,
+        "student_temperature": 0.5,
+        "teacher_temperature": 0.2,
+        "patch_temperature": 0.2,
+    },
     # The queue is full after two of the batches, and in use.
     models.SwAV: {"projector": (16, 8), "prototypes": 6, "queue_size": 24, "freeze_steps": 1},
     models.DeepClusterV2: {
@@ -64,6 +73,7 @@ FULL = {
     models.NNCLR: (1, 2),
     models.DirectPred: (1, 2),
     models.DINO: (1, 2),
+    models.IBOT: (1, 2),
 }
 
 

@@ -51,6 +51,8 @@ TABLE = {
     "dino_imagenet": (100, 1024, 2e-3, 10, 5e-4, 0.04, (2048, 2048, 256), None),
     "deepcluster_v2_cifar": (1000, 256, 0.6, 11, 1e-3, 1e-6, (2048, 128), None),
     "deepcluster_v2_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
+    "ibot_cifar": (1000, 256, 5e-4, 10, 2e-3, 0.04, (2048, 2048, 256), None),
+    "ibot_imagenet": (800, 1024, 2e-3, 10, 5e-4, 0.04, (2048, 2048, 256), None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -87,6 +89,8 @@ SETTINGS = {
     # Ten steps an epoch.
     "dino_cifar": {"prototypes": 4096, "freeze_steps": 10, "student_temperature": 0.1},
     "dino_resnet_cifar": {"teacher_temperature": 0.07, "freeze_steps": 10},
+    "ibot_cifar": {"prototypes": 4096, "freeze_steps": 10, "teacher_temperature": 0.04},
+    "ibot_imagenet": {"prototypes": 8192, "patch_projector": None, "term_weights": (1.0, 1.0)},
     "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
     "swav_cifar": {"prototypes": 3000, "queue_size": 3840, "queue_start": 500, "freeze_steps": 20},
     "swav_imagenet": {"prototypes": 3000, "epsilon": 0.05, "queue_size": 0, "freeze_steps": 10},
@@ -108,6 +112,8 @@ SETTINGS = {
 
 TRANSFORMERS = {
     "dino_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
+    "ibot_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
+    "ibot_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
     "dino_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
 }
 
@@ -117,6 +123,13 @@ def tiny_encoder(shape):
     images = keras.Input(shape)
     x = keras.layers.GlobalAveragePooling2D()(images)
     return keras.Model(images, keras.layers.Dense(8)(x))
+
+
+def tiny_transformer(shape):
+    """The same for methods that mask patches."""
+    from keras_ssl import backbones
+
+    return backbones.VisionTransformer("tiny", shape, 16, width=6, depth=1, heads=1)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -132,9 +145,9 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     narrow = {"projector": (16,) * len(head)}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
-    model = recipe.build(
-        recipe.image_shape, 10, seed=0, backbone=tiny_encoder(recipe.image_shape), **narrow
-    )
+    encoder = tiny_transformer if recipe.method == "IBOT" else tiny_encoder
+    backbone = encoder(recipe.image_shape)
+    model = recipe.build(recipe.image_shape, 10, seed=0, backbone=backbone, **narrow)
     rate = model.optimizer._learning_rate
     assert float(rate(warmup * 10)) == pytest.approx(peak)
     assert float(rate(epochs * 10)) == pytest.approx(peak * end, abs=1e-6)
@@ -190,6 +203,10 @@ def test_schedules_of_dino():
     encoder = tiny_encoder((32, 32, 3))
     recipe = recipes.get("dino_cifar")
     model = recipe.build((32, 32, 3), 10, seed=0, backbone=encoder, projector=(8, 4))
+    masked = recipes.get("ibot_cifar").build(
+        (32, 32, 3), 10, seed=0, backbone=tiny_transformer((32, 32, 3)), projector=(8, 4)
+    )
+    assert [float(masked.patch_temperature(s)) for s in (0, 300)] == pytest.approx([0.04, 0.07])
     found = [float(model.teacher_temperature(step)) for step in (0, 150, 300, 9000)]
     assert found == pytest.approx([0.04, 0.055, 0.07, 0.07])
     decay = model.optimizer._weight_decay

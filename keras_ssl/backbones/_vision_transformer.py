@@ -181,10 +181,10 @@ class VisionTransformer(keras.Model):
             Functional model with outputs `(B, class + registers + patches, width)`, a list for
             several layers.
         """
-        images = keras.Input(self.input_shape[1:], name="images", dtype=self.inputs[0].dtype)
+        images = keras.Input((None, None, self.input_shape[-1]), name="images")
         inputs, mask = images, None
         if mask_token is not None:
-            mask = keras.Input(self.tokenizer(images).shape[1:-1], name="mask", dtype="float32")
+            mask = keras.Input((None, None), name="mask", dtype="float32")
             inputs = [images, mask]
         found = self._parts(images, _checked_layers(layers, len(self.blocks)), mask, mask_token)
         return keras.Model(inputs, found[0] if len(found) == 1 else found, name="tokens")

@@ -2,7 +2,7 @@
 """The objectives, one file a method."""
 
 from keras_ssl.models.clustering import DeepClusterV2, SwAV
-from keras_ssl.models.distillation import DINO
+from keras_ssl.models.distillation import DINO, IBOT
 from keras_ssl.models.joint_embedding import (
     BYOL,
     CACR,
@@ -37,6 +37,7 @@ __all__ = [
     "DirectPred",
     "GSimCLR",
     "Hydra",
+    "IBOT",
     "JointEmbedding",
     "LeJEPA",
     "MixedBarlowTwins",

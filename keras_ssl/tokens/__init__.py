@@ -15,7 +15,7 @@ from keras_ssl.tokens._positions import (
     SinCosPositions,
     rotate,
 )
-from keras_ssl.tokens._sequence import MaskToken, PrefixTokens
+from keras_ssl.tokens._sequence import MaskToken, PrefixTokens, gather_tokens
 from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sincos_table
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SelfAttention",
     "SinCosPositions",
     "TransformerBlock",
+    "gather_tokens",
     "interpolate_positions",
     "patchify",
     "resize_matrix",

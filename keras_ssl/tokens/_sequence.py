@@ -126,3 +126,21 @@ class MaskToken(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "initializer": self.initializer, "seed": self.seed}
+
+
+def gather_tokens(x: Any, ids: Any) -> Any:
+    """Takes some tokens of every sample.
+
+    One flat gather, which is several times as fast as `take_along_axis`.
+
+    Args:
+        x: `(B, L, D)`, L and D known.
+        ids: `(B, k)` integers in 0..L-1.
+
+    Returns:
+        `(B, k, D)`.
+    """
+    length, width = x.shape[1], x.shape[2]
+    starts = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * length
+    flat = ops.reshape(x, (-1, width))
+    return ops.take(flat, ops.cast(ids, "int32") + starts, axis=0)

@@ -2,5 +2,6 @@
 """Objectives that distil a slowly moving teacher over prototypes."""
 
 from keras_ssl.models.distillation.dino import DINO
+from keras_ssl.models.distillation.ibot import IBOT
 
-__all__ = ["DINO"]
+__all__ = ["DINO", "IBOT"]

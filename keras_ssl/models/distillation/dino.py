@@ -21,7 +21,7 @@ from keras_ssl.models.joint_embedding.engine import JointEmbedding
     year=2021,
     family="self-distillation",
     modality="image",
-    needs=("teacher", "multi-crop"),
+    needs=("prototypes", "teacher", "multi-crop"),
 )
 class DINO(JointEmbedding):
     """Predicts, from every crop, a slowly moving teacher's distribution over prototypes.
@@ -96,13 +96,18 @@ class DINO(JointEmbedding):
         self.teacher_temperature = teacher_temperature
         self.center_momentum, self.freeze_steps = center_momentum, freeze_steps
         self.prototypes = self.projector.compute_output_shape((None, self.width))[-1]
-        self.teacher_encoder = Teacher(self.encoder, momentum, batch_norm)
+        self.teacher_encoder = Teacher(self.student_network(), momentum, batch_norm)
         self.teacher_projector = Teacher(self.projector, momentum, batch_norm)
         self.center = Center(self.prototypes, center_momentum)
 
     def teachers(self):
         """Teacher encoder and projector follow the student's."""
-        return [(self.teacher_encoder, self.encoder), (self.teacher_projector, self.projector)]
+        pairs = [(self.teacher_encoder, self.student_network())]
+        return [*pairs, (self.teacher_projector, self.projector)]
+
+    def student_network(self) -> keras.Model:
+        """The network that the teacher copies and follows, below the heads."""
+        return self.encoder
 
     def frozen_variables(self):
         """The prototypes, in the first `freeze_steps` steps."""

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tokens are hidden from a model."""
+
+from keras_ssl.masking._block import BlockMasking
+
+__all__ = ["BlockMasking"]
