@@ -256,17 +256,17 @@ def page(results: Mapping[str, Mapping[str, dict[str, float]]], steps: int) -> s
         "CPU cores that did other work besides. These settings are small; they say that a method "
         "learns, not which is best."
     )
-    groups = [
-        {name: rows for name, rows in results.items() if SETTINGS[name].transformer == transformer}
-        for transformer in (False, True)
-    ]
-    parts = ["# Quality", "\n".join(textwrap.wrap(text, 100)), table(groups[0])]
-    if groups[1]:
-        text = (
-            "The same with a small vision transformer (16 patches, four blocks, 96 features): its "
-            "random encoder is another one, so gains compare within a table."
-        )
-        parts += ["\n".join(textwrap.wrap(text, 100)), table(groups[1])]
+    transformers = (
+        "The same with a small vision transformer (16 patches, four blocks, 96 features): its "
+        "random encoder is another one, so gains compare within a table."
+    )
+    parts = ["# Quality", "\n".join(textwrap.wrap(text, 100))]
+    for transformer in (False, True):
+        chosen = {m: rows for m, rows in results.items() if SETTINGS[m].transformer == transformer}
+        if chosen and transformer:
+            parts.append("\n".join(textwrap.wrap(transformers, 100)))
+        if chosen:
+            parts.append(table(chosen))
     return "\n\n".join([*parts, "## Settings", settings_table(results)]) + "\n"
 
 

@@ -180,6 +180,13 @@ def test_logits_of_the_head_are_cosines():
     np.testing.assert_allclose(tokens[:, 1], logits, atol=1e-6)
 
 
+def test_a_head_with_batch_norm_takes_tokens_as_rows():
+    head = layers.PrototypeHead((16, 8), 6, batch_norm=True, seed=0)
+    x = normal(4, 5, 10)
+    rows = np.asarray(head(x.reshape(20, 10), training=True))
+    np.testing.assert_allclose(head(x, training=True), rows.reshape(4, 5, 6), atol=1e-6)
+
+
 @pytest.mark.parametrize("projected", [False, True])
 def test_nested_head(projected):
     head = layers.NestedPrototypeHead((2, 4, 8), 32, (6, 5), projected=projected, seed=0)

@@ -136,12 +136,16 @@ class PrototypeHead(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Logits, one for each prototype."""
-        x = self.mlp(inputs, training=training)
+        # Batch norm takes rows: the tokens of all images are normalised together.
+        flat = self.batch_norm and len(inputs.shape) > 2
+        x = ops.reshape(inputs, (-1, inputs.shape[-1])) if flat else inputs
+        x = self.mlp(x, training=training)
         if self.last_activation:
             x = ops.gelu(x, approximate=False)
         if self.normalize:
             x = ops.cast(ops.normalize(ops.cast(x, "float32"), axis=-1), x.dtype)
-        return self.last(x)
+        x = self.last(x)
+        return ops.reshape(x, (*ops.shape(inputs)[:-1], self.prototypes)) if flat else x
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """`(…, prototypes)`."""
