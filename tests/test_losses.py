@@ -86,6 +86,8 @@ SCALARS = {
         ).values()
     ),
     "koleo": lambda a, b: losses.koleo(a * b),
+    # Rows mask different numbers of tokens, and so do replicas.
+    "masked_l1": lambda a, b: losses.masked_l1(patches(a, b), patches(b, a) * 0.3, a[:, :2] > 0),
     "patch_distillation": lambda a, b: losses.patch_distillation(
         patches(a, b), keras.ops.softmax(patches(b, a)), losses.masked_token_weights(a[:, :2] > 0)
     ),

@@ -31,6 +31,7 @@ from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
 from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
+from keras_ssl.losses.reconstruction import masked_l1
 from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
@@ -62,6 +63,7 @@ __all__ = [
     "info_nce",
     "koleo",
     "lejepa",
+    "masked_l1",
     "masked_token_weights",
     "mixed_barlow_twins",
     "moco_v3",
