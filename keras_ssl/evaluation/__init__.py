@@ -3,7 +3,14 @@
 
 from keras_ssl.evaluation.features import extract_features
 from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
+from keras_ssl.evaluation.objects import object_similarity, patch_labels, prompt_iou
 from keras_ssl.evaluation.probes import few_label_accuracy, linear_probe
+from keras_ssl.evaluation.prompts import (
+    patch_tokens,
+    prompt_picture,
+    prompt_segmentation,
+    prompt_similarity,
+)
 from keras_ssl.evaluation.token_picture import patch_colours, token_picture
 
 __all__ = [
@@ -12,6 +19,13 @@ __all__ = [
     "knn_accuracy",
     "knn_scores",
     "linear_probe",
+    "object_similarity",
     "patch_colours",
+    "patch_labels",
+    "patch_tokens",
+    "prompt_iou",
+    "prompt_picture",
+    "prompt_segmentation",
+    "prompt_similarity",
     "token_picture",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-CELL = 96
+from keras_ssl.evaluation._cells import as_rgb, cell
 
 
 def patch_colours(tokens: Any) -> np.ndarray:
@@ -79,19 +79,8 @@ def token_picture(encoder: Any, images: Any, preprocess: Any = None, block: int 
     # Every map by itself: what matters is where a head looks, not how much the prefix takes.
     low, high = heads.min(axis=(2, 3), keepdims=True), heads.max(axis=(2, 3), keepdims=True)
     heads = colormaps["viridis"]((heads - low) / np.maximum(high - low, 1e-12))[..., :3]
-    shown = np.asarray(images, "float32") / (255.0 if np.asarray(images).dtype == "uint8" else 1.0)
-    shown = np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown
     rows = [
-        np.concatenate([_cell(picture) for picture in (image, *own, colours)], axis=1)
-        for image, own, colours in zip(shown, heads, patch_colours(patches), strict=True)
+        np.concatenate([cell(picture) for picture in (image, *own, colours)], axis=1)
+        for image, own, colours in zip(as_rgb(images), heads, patch_colours(patches), strict=True)
     ]
     return np.concatenate(rows, axis=0)
-
-
-def _cell(picture: np.ndarray) -> np.ndarray:
-    """A picture of 0..1 at the size of a cell, its pixels kept square and sharp."""
-    from PIL import Image
-
-    whole = Image.fromarray(np.uint8(np.clip(picture, 0, 1) * 255 + 0.5))
-    whole = whole.resize((CELL, CELL), Image.Resampling.NEAREST)
-    return np.pad(np.asarray(whole), ((1, 1), (1, 1), (0, 0)), constant_values=255)
