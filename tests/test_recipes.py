@@ -53,6 +53,8 @@ TABLE = {
     "deepcluster_v2_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
     "ibot_cifar": (1000, 256, 5e-4, 10, 2e-3, 0.04, (2048, 2048, 256), None),
     "ibot_imagenet": (800, 1024, 2e-3, 10, 5e-4, 0.04, (2048, 2048, 256), None),
+    "mmc_cifar": (800, 256, 5e-4, 10, 2e-3, 0.04, (4096, 4096, 256), (4096, 256)),
+    "mmc_imagenet": (800, 1024, 2e-3, 10, 5e-4, 0.04, (4096, 4096, 256), (4096, 256)),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -69,6 +71,7 @@ VIEWS = {
     "DeepClusterV2": "swav",
     "DirectPred": "direct_pred",
     "MixedBarlowTwins": "mixed_barlow_twins",
+    "MMC": "byol",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -91,6 +94,8 @@ SETTINGS = {
     "dino_resnet_cifar": {"teacher_temperature": 0.07, "freeze_steps": 10},
     "ibot_cifar": {"prototypes": 4096, "freeze_steps": 10, "teacher_temperature": 0.04},
     "ibot_imagenet": {"prototypes": 8192, "patch_projector": None, "term_weights": (1.0, 1.0)},
+    "mmc_cifar": {"prototypes": 4096, "freeze_steps": 10, "temperature": 0.2},
+    "mmc_imagenet": {"prototypes": 8192, "term_weights": (1.0, 1.0, 1.0)},
     "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
     "swav_cifar": {"prototypes": 3000, "queue_size": 3840, "queue_start": 500, "freeze_steps": 20},
     "swav_imagenet": {"prototypes": 3000, "epsilon": 0.05, "queue_size": 0, "freeze_steps": 10},
@@ -114,6 +119,8 @@ TRANSFORMERS = {
     "dino_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "ibot_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "ibot_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
+    "mmc_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
+    "mmc_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
     "dino_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
 }
 
@@ -145,7 +152,7 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     narrow = {"projector": (16,) * len(head)}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
-    encoder = tiny_transformer if recipe.method == "IBOT" else tiny_encoder
+    encoder = tiny_transformer if recipe.method in ("IBOT", "MMC") else tiny_encoder
     backbone = encoder(recipe.image_shape)
     model = recipe.build(recipe.image_shape, 10, seed=0, backbone=backbone, **narrow)
     rate = model.optimizer._learning_rate

@@ -2,7 +2,7 @@
 """The objectives, one file a method."""
 
 from keras_ssl.models.clustering import DeepClusterV2, SwAV
-from keras_ssl.models.distillation import DINO, IBOT
+from keras_ssl.models.distillation import DINO, IBOT, MMC
 from keras_ssl.models.joint_embedding import (
     BYOL,
     CACR,
@@ -40,6 +40,7 @@ __all__ = [
     "IBOT",
     "JointEmbedding",
     "LeJEPA",
+    "MMC",
     "MixedBarlowTwins",
     "MoCoV2",
     "MoCoV3",

@@ -3,5 +3,6 @@
 
 from keras_ssl.models.distillation.dino import DINO
 from keras_ssl.models.distillation.ibot import IBOT
+from keras_ssl.models.distillation.mmc import MMC
 
-__all__ = ["DINO", "IBOT"]
+__all__ = ["DINO", "IBOT", "MMC"]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from adapters.common import run
 
-from keras_ssl import layers, losses, schedules
+from keras_ssl import layers, losses, schedules, tokens
 
 
 def _of_each_call(values: list) -> np.ndarray:
@@ -88,6 +88,39 @@ def _ibot(arrays: dict, meta: dict) -> dict:
     result |= {name: np.asarray(g) for name, g in zip(names, gradients, strict=True)}
     result["out_center_cls"], result["out_center_patch"] = (np.asarray(c.value) for c in centers)
     return result
+
+
+def _mmc(arrays: dict, meta: dict) -> dict:
+    views, batch, places = arrays["in_mask"].shape
+    images = arrays["in_images"].reshape(-1, *arrays["in_images"].shape[2:]).astype("float32")
+    pixels = tokens.patchify(images, (meta["patch_size"],) * 2)
+    mask = arrays["in_mask"].reshape(-1, places)
+
+    def together(x):
+        return tf.reshape(x, (views * batch, places, -1))
+
+    def patches(x):
+        teacher = together(x["in_teacher_patch"])
+        return losses.patch_distillation(
+            together(x["in_student_patch"]),
+            losses.centered_softmax(teacher, x["in_center"], meta["teacher_temp"]),
+            losses.masked_token_weights(mask),
+            temperature=meta["student_temp"],
+        )
+
+    terms = {
+        "out_pixels": lambda x: losses.masked_l1(together(x["in_pixels"]), together(pixels), mask),
+        "out_patches": patches,
+        "out_info_nce": lambda x: losses.moco_v3(
+            list(x["in_queries"]), list(x["in_keys"]), temperature=meta["temperature"]
+        ),
+    }
+    weighted = {
+        name: lambda x, term=term, weight=weight: weight * term(x)
+        for weight, (name, term) in zip(meta["weights"], terms.items(), strict=True)
+    }
+    total = {"out_loss": lambda x: sum(term(x) for term in weighted.values())}
+    return run(arrays, meta, weighted | total)
 
 
 def _sinkhorn(logits, meta: dict):
@@ -172,5 +205,6 @@ CASES = {
     "dino": _dino,
     "dinov2": _dinov2,
     "ibot": _ibot,
+    "mmc": _mmc,
     "prototype_heads": _prototype_heads,
 }
