@@ -86,9 +86,14 @@ def test_both_centres_follow_their_own_logits():
 
 
 def test_a_head_of_its_own_for_patches_trains_and_is_followed():
-    model = build(models.IBOT, {**SMALL, "patch_projector": (6,)})
+    model = build(models.IBOT, {**SMALL, "patch_projector": (6,), "freeze_steps": 1})
     start = np.array(model.patch_projector.trainable_variables[0])
-    train(model, 2)
+    prototypes = np.array(model.patch_projector.last.direction)
+    train(model, 1)
+    # They stand still for the first step, as those of class tokens do.
+    assert np.array_equal(model.patch_projector.last.direction, prototypes)
+    train(model, 1, first=1)
+    assert not np.array_equal(model.patch_projector.last.direction, prototypes)
     assert not np.array_equal(model.patch_projector.trainable_variables[0], start)
     teacher = model.teacher_patch_projector.network.weights[0]
     assert not np.array_equal(teacher, start)

@@ -130,6 +130,14 @@ class IBOT(DINO):
             pairs.append((self.teacher_patch_projector, self.patch_projector))
         return pairs
 
+    def frozen_variables(self):
+        """The prototypes of both heads, in the first `freeze_steps` steps."""
+        frozen = super().frozen_variables()
+        last = getattr(self.patch_projector, "last", None)
+        if last is not None and self.freeze_steps:
+            frozen.append((last.trainable_variables, self.optimizer.iterations < self.freeze_steps))
+        return frozen
+
     def make_views(self, batch: Any) -> dict[str, Any]:
         """Crops, and for the two large ones which patches are masked."""
         views = super().make_views(batch)
@@ -160,8 +168,8 @@ class IBOT(DINO):
         teachers = self.teacher_projector(seen[:, 0], training=training)
 
         # The student's logits are needed where patches are masked, and K is large.
-        mask = ops.reshape(mask, (-1, hidden.shape[1] - skip))
-        ids = ops.top_k(mask, max(self.masking.most(views["masks"][0].shape[1:]), 1))[1]
+        most = max(self.masking.most(views["masks"][0].shape[1:]), 1)
+        mask, ids = ops.top_k(ops.reshape(mask, (-1, hidden.shape[1] - skip)), most)
         head = self.patch_projector or self.projector
         teacher_head = self.teacher_patch_projector or self.teacher_projector
         student_patches = head(gather_tokens(hidden[:, skip:], ids), training=training)
@@ -171,7 +179,7 @@ class IBOT(DINO):
             ops.split(teachers, LARGE, axis=0),
             ops.split(student_patches, LARGE, axis=0),
             ops.split(gather_tokens(teacher_patches, ids), LARGE, axis=0),
-            ops.split(gather_tokens(mask[..., None], ids)[..., 0], LARGE, axis=0),
+            ops.split(mask, LARGE, axis=0),
             centers=(self.center.value, self.patch_center.value),
             student_temperature=self.student_temperature,
             teacher_temperatures=(

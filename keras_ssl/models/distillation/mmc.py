@@ -99,12 +99,6 @@ class MMC(IBOT):
         options = {"kernel_initializer": start, "dtype": self.dtype_policy, "name": "decoder"}
         self.decoder = self.build_head(keras.layers.Dense(values, **options), encoder.width, 4)
 
-    def frozen_variables(self):
-        """The prototypes of patches, in the first `freeze_steps` steps."""
-        last, steps = getattr(self.patch_projector, "last", None), self.freeze_steps
-        frozen = [] if last is None or not steps else [last.trainable_variables]
-        return [(variables, self.optimizer.iterations < steps) for variables in frozen]
-
     def prototype_probabilities(self, view: Any) -> Any:
         """The teacher's distributions, float32 `(B, K)`, for a patch of each image, by turns."""
         tokens = self.teacher_encoder(view)[:, self.encoder.prefix.count :]
