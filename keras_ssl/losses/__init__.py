@@ -24,6 +24,7 @@ from keras_ssl.losses.distillation import (
     dino,
     ibot,
     masked_token_weights,
+    nested_distillation,
     patch_distillation,
     self_distillation,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "mixed_barlow_twins",
     "moco_v3",
     "negative_cosine",
+    "nested_distillation",
     "nnclr",
     "normalize",
     "nt_xent",

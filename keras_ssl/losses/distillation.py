@@ -89,6 +89,45 @@ def self_distillation(
 
 
 @distribution.kind("local")
+def nested_distillation(
+    students: Sequence,
+    targets: Sequence,
+    *,
+    temperature: float = 0.1,
+    pairs: str | Sequence[tuple[int, int]] = "different",
+    reduction: str = "mean",
+) -> Any:
+    """Sum over the levels of a nested head of `self_distillation`, each with its own prototypes.
+
+    Args:
+        students: list of levels; each a list of `(B, K of the level)` logits, one per view.
+        targets: list of as many levels; each a list of `(B, K of the level)` distributions of the
+            first views, from `sinkhorn_knopp`; no gradient flows into them.
+        temperature: divisor of the students' logits.
+        pairs: `"different"`, `"all"` or a list of (student, target).
+        reduction: `"mean"` or `"sum"` over pairs; over levels it is always the sum.
+
+    Returns:
+        float32 scalar; the sum of the levels' ln K where all is even.
+
+    Raises:
+        ValueError: for no level, unequal numbers of them, or what `self_distillation` refuses.
+
+    Source: Franca, Venkataramanan et al. 2025, section 3.2.
+    """
+    both = (students, targets)
+    counts = [len(levels) if isinstance(levels, (list, tuple)) else 0 for levels in both]
+    if counts[0] != counts[1] or not counts[0]:
+        raise ValueError(
+            "nested_distillation expects students and targets as lists of as many levels, each a "
+            f"list of views; received {counts[0]} and {counts[1]} levels."
+        )
+    options = {"temperature": temperature, "pairs": pairs, "reduction": reduction}
+    levels = zip(students, targets, strict=True)
+    return sum(self_distillation(student, target, **options) for student, target in levels)
+
+
+@distribution.kind("local")
 def dino(
     students: Sequence,
     teachers: Sequence,
