@@ -14,6 +14,7 @@ from keras_ssl.layers._kmeans import spherical_kmeans
 from keras_ssl.layers._koleo import KoLeo
 from keras_ssl.layers._mlp import MLP
 from keras_ssl.layers._pair_gate import PairGate
+from keras_ssl.layers._positional_removal import PositionalProjectionRemoval
 from keras_ssl.layers._prototype_head import NestedPrototypeHead, PrototypeHead, WeightNorm
 from keras_ssl.layers._prototypes import Prototypes
 from keras_ssl.layers._queue import Queue
@@ -31,6 +32,7 @@ __all__ = [
     "MLP",
     "NestedPrototypeHead",
     "PairGate",
+    "PositionalProjectionRemoval",
     "PrototypeHead",
     "Prototypes",
     "Queue",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from adapters.common import run
+from adapters.common import numbered, run
 
 from keras_ssl import layers, losses, schedules, tokens
 
@@ -155,6 +155,36 @@ def _dinov2(arrays: dict, meta: dict) -> dict:
     return run(arrays, meta, outputs) | {k: np.asarray(v) for k, v in sinkhorn.items()}
 
 
+def _franca(arrays: dict, meta: dict) -> dict:
+    teachers = [_sinkhorn(arrays[name], meta) for name in numbered(arrays, "in_teacher_")]
+    local = numbered(arrays, "in_student_local_")
+    whole = numbered(arrays, "in_student_global_")
+
+    def levels(x, names, crops, parts):
+        return losses.nested_distillation(
+            [tf.split(x[name], crops) for name in names],
+            [tf.split(teacher, parts) for teacher in teachers],
+            temperature=meta["student_temp"],
+            pairs="all",
+            reduction="sum",
+        )
+
+    outputs = {
+        "out_local_sum": lambda x: levels(x, local, meta["n_local_crops"], meta["n_teacher_crops"]),
+        # One cross-entropy over the crops together, in the order given.
+        "out_global_sum": lambda x: levels(x, whole, 1, 1),
+    }
+    result = run(arrays, meta, outputs)
+    result |= {f"out_teacher_{level}": np.asarray(t) for level, t in enumerate(teachers)}
+    removal = layers.PositionalProjectionRemoval()
+    tokens = tf.constant(arrays["in_rasa_x"], "float32")
+    removal.build(tokens.shape)
+    removal.directions.assign(arrays["in_rasa_w"])
+    result["out_rasa_pos"] = np.asarray(removal.positional(tokens))
+    result["out_rasa_clean"] = np.asarray(removal(tokens))
+    return result
+
+
 def _load(head, arrays: dict, linear: list, last: tuple) -> None:
     """Torch weights [out, in] into a `PrototypeHead`; `last` is direction and gain."""
     for layer, (weight, bias) in zip(head.mlp.blocks[::2], linear, strict=True):
@@ -204,6 +234,7 @@ def _prototype_heads(arrays: dict, meta: dict) -> dict:
 CASES = {
     "dino": _dino,
     "dinov2": _dinov2,
+    "franca": _franca,
     "ibot": _ibot,
     "mmc": _mmc,
     "prototype_heads": _prototype_heads,
