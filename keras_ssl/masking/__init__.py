@@ -2,5 +2,6 @@
 """Which tokens are hidden from a model."""
 
 from keras_ssl.masking._block import BlockMasking
+from keras_ssl.masking._inverse_block import InverseBlockMasking
 
-__all__ = ["BlockMasking"]
+__all__ = ["BlockMasking", "InverseBlockMasking"]

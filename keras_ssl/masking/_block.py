@@ -60,12 +60,12 @@ class BlockMasking(keras.layers.Layer):
         low, high = (float(share) for share in ratio)
         if not 0.0 <= low <= high <= 1.0 or not 0.0 <= probability <= 1.0:
             raise ValueError(
-                f"BlockMasking needs 0 <= low <= high <= 1 in ratio and a probability in [0, 1]; "
-                f"received ratio={ratio!r}, probability={probability!r}."
+                f"{type(self).__name__} needs 0 <= low <= high <= 1 in ratio and a probability in "
+                f"[0, 1]; received ratio={ratio!r}, probability={probability!r}."
             )
         if not 0.0 < aspect <= 1.0 or attempts < 1:
             raise ValueError(
-                f"BlockMasking needs an aspect in (0, 1] and at least 1 attempt; received "
+                f"{type(self).__name__} needs an aspect in (0, 1] and at least 1 attempt; received "
                 f"{aspect!r} and {attempts!r}."
             )
         self.ratio, self.probability, self.aspect = (low, high), float(probability), float(aspect)
