@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_ssl.core import distribution
 from keras_ssl.core.keras_private import all_layers
@@ -93,8 +93,8 @@ class Teacher(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Output of the copied network, with stopped gradient."""
-        return ops.stop_gradient(self.network(inputs, training=training))
+        """Output of the copied network, a tensor or several, with stopped gradient."""
+        return tree.map_structure(ops.stop_gradient, self.network(inputs, training=training))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the copied network's output."""

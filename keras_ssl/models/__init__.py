@@ -2,7 +2,7 @@
 """The objectives, one file a method."""
 
 from keras_ssl.models.clustering import DeepClusterV2, SwAV
-from keras_ssl.models.distillation import DINO, IBOT, MMC
+from keras_ssl.models.distillation import DINO, IBOT, MMC, Franca
 from keras_ssl.models.joint_embedding import (
     BYOL,
     CACR,
@@ -35,6 +35,7 @@ __all__ = [
     "DINO",
     "DeepClusterV2",
     "DirectPred",
+    "Franca",
     "GSimCLR",
     "Hydra",
     "IBOT",

@@ -71,9 +71,9 @@ _LEJEPA = Row((0.3, 1.0), _SOFT, blur=0.5, solarize=0.2, count=2)
 _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
 # Sources: google-research/simclr; facebookresearch/moco, simsiam, barlowtwins, vicreg, swav, dino;
-# bytedance/ibot; google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa.
-# Hydra's crop on ImageNet is the usual one of supervised training, which its authors' data loader
-# does not state.
+# bytedance/ibot; valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA;
+# rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of supervised training, which its
+# authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -90,6 +90,11 @@ IMAGENET_TABLE = {
         replace(_DINO, area=(0.25, 1.0)),
         replace(_DINO, area=(0.25, 1.0), blur=0.1, solarize=0.2),
         replace(_DINO, area=(0.05, 0.25), blur=0.5, size=96, count=10),
+    ),
+    "franca": (
+        replace(_DINO, area=(0.32, 1.0)),
+        replace(_DINO, area=(0.32, 1.0), blur=0.1, solarize=0.2),
+        replace(_DINO, area=(0.05, 0.32), blur=0.5, size=98, count=8),
     ),
     "cacr": _BYOL,
     "hydra": (Row((0.08, 1.0), _NONE, gray=0.0),),
@@ -115,6 +120,7 @@ SMALL_TABLE = {
     "swav": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, **_SMALL),),
     "dino": _ASYMMETRIC,
     "ibot": _ASYMMETRIC,
+    "franca": _ASYMMETRIC,
     "cacr": (Row((0.2, 1.0), (0.4, 0.4, 0.4, 0.4), jitter_probability=1.0, count=5, **_SMALL),),
     "lejepa": (Row((0.08, 1.0), _STRONG, solarize=0.2, count=4, **_SMALL),),
     "hydra": (Row((0.7, 1.0), _NONE, gray=0.0, **_SMALL),),

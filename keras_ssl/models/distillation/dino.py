@@ -98,7 +98,7 @@ class DINO(JointEmbedding):
         self.prototypes = self.projector.compute_output_shape((None, self.width))[-1]
         self.teacher_encoder = Teacher(self.student_network(), momentum, batch_norm)
         self.teacher_projector = Teacher(self.projector, momentum, batch_norm)
-        self.center = Center(self.prototypes, center_momentum)
+        self.center = self.build_center(self.projector, center_momentum)
 
     def teachers(self):
         """Teacher encoder and projector follow the student's."""
@@ -108,6 +108,10 @@ class DINO(JointEmbedding):
     def student_network(self) -> keras.Model:
         """The network that the teacher copies and follows, below the heads."""
         return self.encoder
+
+    def build_center(self, head: keras.Layer, momentum: float) -> Any:
+        """The centre of a head's logits; None for a method that balances them in another way."""
+        return Center(head.compute_output_shape((None, self.width))[-1], momentum)
 
     def frozen_variables(self):
         """The prototypes, in the first `freeze_steps` steps."""

@@ -12,7 +12,7 @@ from keras import ops
 from keras_ssl import losses
 from keras_ssl.core import Teacher, distribution, register
 from keras_ssl.core.seeds import layer_seed
-from keras_ssl.layers import Center, PrototypeHead
+from keras_ssl.layers import PrototypeHead
 from keras_ssl.masking import BlockMasking
 from keras_ssl.models.distillation.dino import DINO
 from keras_ssl.tokens import MaskToken, gather_tokens
@@ -114,8 +114,7 @@ class IBOT(DINO):
             self.patch_projector = self.build_head(patch_projector, encoder.width, 3)
             self.teacher_patch_projector = Teacher(self.patch_projector, momentum, self.batch_norm)
         head = self.patch_projector or self.projector
-        count = head.compute_output_shape((None, encoder.width))[-1]
-        self.patch_center = Center(count, patch_center_momentum)
+        self.patch_center = self.build_center(head, patch_center_momentum)
 
     def student_network(self) -> keras.Model:
         """The encoder with all of its tokens."""
