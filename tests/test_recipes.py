@@ -55,6 +55,8 @@ TABLE = {
     "ibot_imagenet": (800, 1024, 2e-3, 10, 5e-4, 0.04, (2048, 2048, 256), None),
     "mmc_cifar": (800, 256, 5e-4, 10, 2e-3, 0.04, (4096, 4096, 256), (4096, 256)),
     "mmc_imagenet": (800, 1024, 2e-3, 10, 5e-4, 0.04, (4096, 4096, 256), (4096, 256)),
+    "franca_cifar": (1000, 256, 5e-4, 10, 2e-3, 0.04, (2048, 2048, 256), None),
+    "franca_imagenet": (800, 2048, 7.01e-4 * 2**0.5, 128, 1e-3, 0.04, (2048, 2048, 384), None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -96,6 +98,8 @@ SETTINGS = {
     "ibot_imagenet": {"prototypes": 8192, "patch_projector": None, "term_weights": (1.0, 1.0)},
     "mmc_cifar": {"prototypes": 4096, "freeze_steps": 10, "temperature": 0.2},
     "mmc_imagenet": {"prototypes": 8192, "term_weights": (1.0, 1.0, 1.0)},
+    "franca_cifar": {"prototypes": 4096, "freeze_steps": 10, "levels": (1, 3, 6)},
+    "franca_imagenet": {"term_weights": (1.0, 1.0, 0.1), "projected": False},
     "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
     "swav_cifar": {"prototypes": 3000, "queue_size": 3840, "queue_start": 500, "freeze_steps": 20},
     "swav_imagenet": {"prototypes": 3000, "epsilon": 0.05, "queue_size": 0, "freeze_steps": 10},
@@ -122,6 +126,17 @@ TRANSFORMERS = {
     "mmc_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "mmc_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
     "dino_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
+    "franca_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
+    "franca_imagenet": (
+        "base",
+        {
+            "patch": 14,
+            "activation": "swiglu",
+            "mlp_ratio": 8 / 3,
+            "layer_scale": 1e-5,
+            "drop_path": 0.1,
+        },
+    ),
 }
 
 
@@ -132,11 +147,11 @@ def tiny_encoder(shape):
     return keras.Model(images, keras.layers.Dense(8)(x))
 
 
-def tiny_transformer(shape):
+def tiny_transformer(shape, patch=16):
     """The same for methods that mask patches."""
     from keras_ssl import backbones
 
-    return backbones.VisionTransformer("tiny", shape, 16, width=6, depth=1, heads=1)
+    return backbones.VisionTransformer("tiny", shape, patch, width=6, depth=1, heads=1)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -152,8 +167,9 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     narrow = {"projector": (16,) * len(head)}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
-    encoder = tiny_transformer if recipe.method in ("IBOT", "MMC") else tiny_encoder
-    backbone = encoder(recipe.image_shape)
+    backbone = tiny_encoder(recipe.image_shape)
+    if recipe.method in ("IBOT", "MMC", "Franca"):
+        backbone = tiny_transformer(recipe.image_shape, recipe.backbone_options["patch"])
     model = recipe.build(recipe.image_shape, 10, seed=0, backbone=backbone, **narrow)
     rate = model.optimizer._learning_rate
     assert float(rate(warmup * 10)) == pytest.approx(peak)

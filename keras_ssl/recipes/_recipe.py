@@ -25,8 +25,9 @@ class Optimizer:
     Args:
         kind: `"lars"`, `"sgd"` or `"adamw"`.
         learning_rate: base learning rate at the reference batch.
-        reference: batch for which the base is stated (linear scaling); None: not scaled.
-        warmup_epochs: length of the warm-up, at most a tenth of the run.
+        reference: batch for which the base is stated; None: not scaled.
+        scaling: how the rate follows the batch, `"linear"` or `"sqrt"`.
+        warmup_epochs: length of the warm-up, at most `longest_warmup` of the run.
         warmup_start: learning rate at step 0 of the warm-up.
         end_factor: learning rate at the end, as a share of the scaled base.
         weight_decay: L2 decay; for `"adamw"` decoupled.
@@ -36,6 +37,7 @@ class Optimizer:
             cosine; without warm-up.
         restart_steps: length of the first of several cosines, each twice as long as the one
             before (Loshchilov & Hutter, 2017), in place of one; without warm-up.
+        longest_warmup: share of the run, which keeps the shape of the schedule of a short one.
         options: further arguments of the optimizer's class.
     """
 
@@ -50,6 +52,8 @@ class Optimizer:
     constant: str | None = None
     drops: tuple[float, ...] = ()
     restart_steps: int | None = None
+    longest_warmup: float = LONGEST_WARMUP
+    scaling: str = "linear"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self, epochs: int, steps_per_epoch: int, batch_size: int) -> Any:
@@ -87,7 +91,7 @@ class Optimizer:
         return schedules.WarmupCosine(
             base,
             total_steps=steps,
-            warmup_steps=min(self.warmup_epochs, LONGEST_WARMUP * epochs) * steps_per_epoch,
+            warmup_steps=min(self.warmup_epochs, self.longest_warmup * epochs) * steps_per_epoch,
             start=min(self.warmup_start, base),
             end=base * self.end_factor,
         )
@@ -96,7 +100,9 @@ class Optimizer:
         """The peak learning rate for a global batch."""
         if self.reference is None:
             return self.learning_rate
-        return schedules.scale_by_batch(self.learning_rate, batch_size, reference=self.reference)
+        return schedules.scale_by_batch(
+            self.learning_rate, batch_size, reference=self.reference, rule=self.scaling
+        )
 
 
 @dataclasses.dataclass(frozen=True)
