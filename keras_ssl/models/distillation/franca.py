@@ -49,7 +49,7 @@ class Franca(IBOT):
         projected: whether a level sees a linear map of all features, as released, instead of the
             paper's slice of the first ones.
         normalize: whether bottlenecks are scaled to unit length, as DINOv2's are and the released
-            ones are not; it helps in short runs.
+            ones are not.
         masking: which patches are hidden; None for the paper's: none in half of the images, else
             10 to 65 %, all but a block.
         momentum: share of the old teacher, a float or a schedule of the optimizer's step.
