@@ -64,6 +64,17 @@ def test_shares_are_drawn_for_each_sample_and_never_exceeded():
     hidden = share[share > 0]
     # An even draw between both ends, less what rectangles leave.
     assert np.quantile(hidden, [0.25, 0.5, 0.75]) == pytest.approx([0.2, 0.3, 0.4], abs=0.03)
+
+
+@pytest.mark.parametrize("share", [0.29, 0.57, 0.58])
+def test_the_most_that_is_hidden_is_counted_as_it_is_drawn(share):
+    # Of a hundred tokens 28.99… in the digits of Python, and 29 in half of them.
+    inverse = masking.InverseBlockMasking((share, share), 1.0)
+    counts = np.asarray(inverse.draw(64, (10, 10), SEED)).sum(axis=(1, 2))
+    assert set(counts) == {inverse.most((10, 10))} == {round(share * 100)}
+    blocks = masking.BlockMasking((share, share), 1.0)
+    counts = np.asarray(blocks.draw(512, (10, 10), SEED)).sum(axis=(1, 2))
+    assert counts.max() == blocks.most((10, 10)) == round(share * 100)
     assert not np.any(masking.BlockMasking((0.3, 0.3), 0.0).draw(16, (8, 8), SEED))
 
 

@@ -71,8 +71,6 @@ class InverseBlockMasking(BlockMasking):
         draws = distribution.uniform_rows(seed, rows, (5,))
         low, high = self.ratio
         hidden = ops.floor((low + (high - low) * draws[:, 0]) * (height * width))
-        # Rounded in half the digits of Python's, 28.99… may become 29.
-        hidden = ops.minimum(hidden, self.most(grid))
         visible = height * width - hidden
         # The aspects, as logarithms, at which so many tokens fit into the grid.
         area = ops.log(ops.maximum(visible, 1.0))
