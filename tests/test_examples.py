@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs in examples/, over a few steps."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import keras_ssl
+
+ROOT = pathlib.Path(keras_ssl.__file__).parents[1]
+
+
+def program(name, folder, *options):
+    """Runs a program of `examples` in a folder; returns what it printed."""
+    command = [sys.executable, str(ROOT / "examples" / name), *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, timeout=600, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_becomes_an_encoder_and_a_score(tmp_path):
+    out = tmp_path / "encoder.keras"
+    printed = program("own_images.py", tmp_path, "--epochs", 1, "--size", 16, "--out", out)
+    assert "kNN accuracy" in printed
+    encoder = keras.models.load_model(out)
+    assert encoder.input_shape[1:] == (16, 16, 3)
+
+
+@pytest.mark.slow
+def test_attention_is_drawn_before_and_after_training(tmp_path):
+    options = ("--images", 128, "--steps", 3, "--batch-size", 32, "--out", tmp_path / "maps")
+    program("attention_maps.py", tmp_path, *options)
+    before, after = (tmp_path / "maps" / name for name in ("before.png", "after.png"))
+    assert before.read_bytes() != after.read_bytes()
+    encoder = keras.models.load_model(tmp_path / "maps" / "encoder.keras")
+    assert encoder.input_shape[1:] == (16, 16, 1)
