@@ -16,19 +16,20 @@ import keras
 from keras_ssl import backbones, callbacks, data, evaluation, models, optimizers, schedules
 
 
-def build(image_shape, steps: int, warmup: int) -> models.DINO:
-    """A DINO model of four blocks on patches of four pixels."""
+def build(image_shape, patch: int, steps: int, warmup: int) -> models.DINO:
+    """A DINO model of four blocks."""
     encoder = backbones.VisionTransformer(
-        "tiny", image_shape, patch=4, width=96, depth=4, heads=3, seed=0
+        "tiny", image_shape, patch, width=96, depth=4, heads=3, seed=0
     )
     model = models.DINO(
         encoder,
-        projector=(512, 64),
-        prototypes=256,
+        projector=(512, 512, 64),
+        prototypes=1024,
         head_batch_norm=True,
-        momentum=schedules.CosineMomentum(0.95, total_steps=steps),
+        teacher_temperature=0.02,
+        momentum=schedules.CosineMomentum(0.99, total_steps=steps),
         freeze_steps=warmup,
-        views="simclr",
+        views="digits" if image_shape[-1] == 1 else "simclr",
         seed=0,
     )
     rate = schedules.WarmupCosine(1e-3, total_steps=steps, warmup_steps=warmup)
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of prepared data sets")
     parser.add_argument("--size", type=int, help="side of the images of a folder in pixels")
     parser.add_argument("--images", type=int, default=10_000, help="training images")
+    parser.add_argument("--patch", type=int, default=4, help="side of a patch in pixels")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--larger", type=int, default=2, help="factor by which pictures are seen")
@@ -66,7 +68,7 @@ def main() -> None:
     feed = data.EpochData(source, options.batch_size, seed=0, drop_remainder=True)
     every = min(feed.steps_per_epoch, options.steps)
     epochs = max(options.steps // every, 1)
-    model = build(source.image_shape, epochs * every, every // 2)
+    model = build(source.image_shape, options.patch, epochs * every, every // 2)
 
     shown = (source if source.test is None else source.test).images[:8]
     options.out.mkdir(parents=True, exist_ok=True)
