@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Four logical CPU devices, the rotating third of slow tests, and strict data tests."""
 
+import gc
 import os
 import pathlib
 
@@ -19,6 +20,11 @@ if keras.backend.backend() == "tensorflow":
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Workers share the cores already.
         tf.config.threading.set_intra_op_parallelism_threads(1)
+
+# What is imported by now stays, and tracing makes garbage of short life: looking through all of it
+# again and again takes a twentieth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -234,19 +234,21 @@ def check_learning_state(cls, kwargs):
     return model
 
 
-def run_model_test(cls, kwargs, replicas: tuple[int, ...] = ()) -> None:
-    """Checks a model class.
+def run_model_test(cls, kwargs, replicas: tuple[int, ...] = (), compiled: bool = False) -> None:
+    """Checks a model class: one step, learning state and save/load, and more where asked.
 
     Args:
         cls: the class.
         kwargs: constructor arguments that make it small.
-        replicas: the whole matrix, on so many devices; none for one step, learning state and
-            save/load.
+        replicas: numbers of devices on which it must do the same.
+        compiled: whether to compile it as a whole, and in half precisions; needs replicas.
     """
     # One model for both: tracing a step is what takes the time.
     check_save_continue(check_learning_state(cls, kwargs))
-    if replicas:
-        plain = check_replicas(cls, kwargs, counts=replicas)[:2]
+    if not replicas:
+        return
+    plain = check_replicas(cls, kwargs, counts=replicas)[:2]
+    if compiled:
         check_jit(cls, kwargs, plain)
         for dtype in ("mixed_bfloat16", "mixed_float16"):
             check_precision(cls, kwargs, dtype, plain)

@@ -257,7 +257,7 @@ def test_one_encoder_call_a_size_and_one_head_call(monkeypatch):
         np.testing.assert_allclose(projection, wanted[view], atol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_trains_on_crops_of_two_sizes(replicas):
     model = build(models.SwAV, {**SWAV, "views": crops()}, replicas=replicas)
     logs = train(model, 3)

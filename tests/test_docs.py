@@ -17,7 +17,12 @@ def blocks(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["add_a_method.md", "bring_your_own_encoder.md", "self_distillation.md"]
+    "page",
+    [
+        "add_a_method.md",
+        "bring_your_own_encoder.md",
+        pytest.param("self_distillation.md", marks=pytest.mark.slow),
+    ],
 )
 def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     from keras_ssl.core import registry

@@ -216,6 +216,7 @@ def test_prototypes_are_those_of_patches():
     np.testing.assert_allclose(found[17], want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_batch_norms_of_the_heads_see_all_replicas():
     logs, moving = [], []
     for replicas in (1, 2):

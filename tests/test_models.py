@@ -83,11 +83,12 @@ SMALL = {
     },
 }
 # Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's, MMC iBOT's), by the
-# numbers of devices. Tracing four costs as much as all the rest, so one method has them and the
-# others are slow tests.
-FULL = {
+# numbers of devices. Tracing four, compiling and half precisions cost as much as all the rest, so
+# one method of the engine has them and the others are slow tests.
+WHOLE = models.MoCoV2
+REPLICAS = {
+    WHOLE: (1, 2, 4),
     models.BYOL: (1, 2),
-    models.MoCoV2: (1, 2, 4),
     models.NNCLR: (1, 2),
     models.DirectPred: (1, 2),
     models.DINO: (1, 2),
@@ -97,18 +98,18 @@ FULL = {
 
 @pytest.mark.parametrize("cls", list(SMALL), ids=lambda c: c.__name__)
 def test_model(cls):
-    run_model_test(cls, SMALL[cls], FULL.get(cls, ()))
+    run_model_test(cls, SMALL[cls], REPLICAS.get(cls, ()), compiled=cls is WHOLE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cls",
     # Franca's KoLeo is each device's own: its replicas are tested without.
-    [c for c in SMALL if c not in (models.MoCoV2, models.Franca)],
+    [c for c in SMALL if c not in (WHOLE, models.Franca)],
     ids=lambda c: c.__name__,
 )
 def test_model_in_full(cls):
-    run_model_test(cls, SMALL[cls], (1, 2, 4))
+    run_model_test(cls, SMALL[cls], (1, 2, 4), compiled=True)
 
 
 @pytest.mark.slow
