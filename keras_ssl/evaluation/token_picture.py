@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ssl.evaluation._cells import as_rgb, cell
+from keras_ssl.evaluation.prompts import patch_tokens
 
 
 def patch_colours(tokens: Any) -> np.ndarray:
@@ -73,8 +74,7 @@ def token_picture(encoder: Any, images: Any, preprocess: Any = None, block: int 
     seen = ops.convert_to_tensor(images)
     seen = seen if preprocess is None else preprocess(seen)
     maps = ops.convert_to_numpy(encoder.attention_maps(seen, block=block))
-    tokens = ops.convert_to_numpy(ops.cast(encoder.token_model()(seen), "float32"))
-    patches = tokens[:, encoder.prefix.count :].reshape(len(tokens), *maps.shape[2:], -1)
+    patches = patch_tokens(encoder, seen)
     heads = np.concatenate([maps.mean(axis=1, keepdims=True), maps], axis=1)
     # Every map by itself: what matters is where a head looks, not how much the prefix takes.
     low, high = heads.min(axis=(2, 3), keepdims=True), heads.max(axis=(2, 3), keepdims=True)

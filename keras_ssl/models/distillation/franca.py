@@ -171,10 +171,7 @@ class Franca(IBOT):
         """Class tokens of all crops, masked patches of the large ones, and their spread."""
         crops, skip = views["views"], self.encoder.prefix.count
         temperature = self.student_temperature
-        together = ops.concatenate(crops[:LARGE], axis=0)
-        mask = ops.cast(ops.concatenate(views["masks"], axis=0), "float32")
-        hidden = self.masked_tokens([together, mask], training=training)
-        seen = self.teacher_encoder(together, training=training)
+        hidden, seen, ids, masked = self.tokens_of(views, training)
 
         large = ops.split(hidden[:, 0], LARGE, axis=0)
         features = [*large, *self.encode_views(crops[LARGE:], training)]
@@ -187,10 +184,7 @@ class Franca(IBOT):
             temperature=temperature,
         )
 
-        # As many tokens of every image as can be masked; those that are not weigh nothing.
-        mask = ops.reshape(mask, (-1, hidden.shape[1] - skip))
-        ids = ops.top_k(mask, max(self.masking.most(views["masks"][0].shape[1:]), 1))[1]
-        masked = gather_tokens(mask[..., None], ids)[..., 0]
+        # Patches that are not masked weigh nothing.
         present = ops.reshape(masked, (-1,))
         weights = ops.reshape(losses.masked_token_weights(masked), (-1,))
         head = self.patch_projector or self.projector

@@ -153,22 +153,33 @@ class IBOT(DINO):
             self.teacher_projector(tokens[:, 0], training=training), len(views), axis=0
         )
 
-    def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
-        """Class tokens of all crops, and masked patches of the large ones."""
-        crops, skip = views["views"], self.encoder.prefix.count
-        together = ops.concatenate(crops[:LARGE], axis=0)
+    def tokens_of(self, views: dict, training: bool) -> tuple[Any, Any, Any, Any]:
+        """What both networks make of the large crops, and which patches are compared.
+
+        Returns:
+            The student's tokens with patches masked and the teacher's without, `(B, tokens, D)`;
+            of as many patches of every image as can be masked the numbers, `(B, most)`, and
+            whether they are masked, float32. Heads need no others, and K is large.
+        """
+        together = ops.concatenate(views["views"][:LARGE], axis=0)
         mask = ops.cast(ops.concatenate(views["masks"], axis=0), "float32")
         hidden = self.masked_tokens([together, mask], training=training)
         seen = self.teacher_encoder(together, training=training)
+        most = max(self.masking.most(views["masks"][0].shape[1:]), 1)
+        mask = ops.reshape(mask, (-1, hidden.shape[1] - self.encoder.prefix.count))
+        mask, ids = ops.top_k(mask, most)
+        return hidden, seen, ids, mask
+
+    def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
+        """Class tokens of all crops, and masked patches of the large ones."""
+        crops, skip = views["views"], self.encoder.prefix.count
+        hidden, seen, ids, mask = self.tokens_of(views, training)
 
         features = [*ops.split(hidden[:, 0], LARGE, axis=0)]
         features += self.encode_views(crops[LARGE:], training)
         students = self.projector(ops.concatenate(features, axis=0), training=training)
         teachers = self.teacher_projector(seen[:, 0], training=training)
 
-        # The student's logits are needed where patches are masked, and K is large.
-        most = max(self.masking.most(views["masks"][0].shape[1:]), 1)
-        mask, ids = ops.top_k(ops.reshape(mask, (-1, hidden.shape[1] - skip)), most)
         head = self.patch_projector or self.projector
         teacher_head = self.teacher_patch_projector or self.teacher_projector
         student_patches = head(gather_tokens(hidden[:, skip:], ids), training=training)

@@ -121,16 +121,11 @@ class MMC(IBOT):
     def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
         """Pixels and patches where the views are masked, and the class tokens of both."""
         skip, both = self.encoder.prefix.count, ops.concatenate(views["views"], axis=0)
-        mask = ops.cast(ops.concatenate(views["masks"], axis=0), "float32")
-        hidden = self.masked_tokens([both, mask], training=training)
-        seen = self.teacher_encoder(both, training=training)
+        hidden, seen, ids, mask = self.tokens_of(views, training)
         # Each view by itself, as MoCo v3's batch norms have it.
         classes = [self.projector(x, training=training) for x in ops.split(hidden[:, 0], LARGE)]
         queries = [self.predictor(x, training=training) for x in classes]
         keys = [self.teacher_projector(x, training=training) for x in ops.split(seen[:, 0], LARGE)]
-        # Logits and pixels are needed where patches are masked, and K is large.
-        most = max(self.masking.most(views["masks"][0].shape[1:]), 1)
-        mask, ids = ops.top_k(ops.reshape(mask, (-1, hidden.shape[1] - skip)), most)
         students = gather_tokens(hidden[:, skip:], ids)
         logits, drawn = self.patch_projector(students, training=training), self.decoder(students)
         teachers = self.teacher_patch_projector(seen[:, skip:], training=training)
