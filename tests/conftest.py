@@ -27,6 +27,18 @@ gc.freeze()
 gc.set_threshold(100_000, 20, 20)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Between two files garbage goes, and what is left is not looked through again.
+
+    A collection of everything touches memory that nobody has used for minutes. Where the host has
+    taken it back meanwhile, that alone stops a test for half a minute and more.
+    """
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(config, items):
     """Leaves out `slow` tests unless asked for; `KERAS_SSL_SLOW_THIRD` takes a third of them."""
     third = os.environ.get("KERAS_SSL_SLOW_THIRD")
