@@ -2,6 +2,7 @@
 """Watching a run: online kNN, collapse monitor, pictures, TensorBoard scalars."""
 
 from keras_ssl.callbacks.online_knn import OnlineKNN
+from keras_ssl.callbacks.reconstruction_pictures import ReconstructionPictures
 from keras_ssl.callbacks.representation_monitor import CollapseWarning, RepresentationMonitor
 from keras_ssl.callbacks.token_pictures import TokenPictures
 from keras_ssl.callbacks.training_board import TrainingBoard
@@ -10,6 +11,7 @@ from keras_ssl.callbacks.view_pictures import ViewPictures
 __all__ = [
     "CollapseWarning",
     "OnlineKNN",
+    "ReconstructionPictures",
     "RepresentationMonitor",
     "TokenPictures",
     "TrainingBoard",

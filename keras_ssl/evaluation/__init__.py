@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled quality of frozen representations: features first, then a probe on them."""
+"""Labelled quality: features of a frozen encoder with a probe on them, and fine-tuning."""
 
+from keras_ssl.evaluation._fine_tune_recipe import FINE_TUNE_RECIPES, FineTuneRecipe
 from keras_ssl.evaluation.features import extract_features
+from keras_ssl.evaluation.fine_tune import FineTuned, fine_tune
 from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
 from keras_ssl.evaluation.objects import object_similarity, patch_labels, prompt_iou
 from keras_ssl.evaluation.probes import few_label_accuracy, linear_probe
@@ -11,11 +13,16 @@ from keras_ssl.evaluation.prompts import (
     prompt_segmentation,
     prompt_similarity,
 )
+from keras_ssl.evaluation.reconstruction_picture import reconstruction_picture
 from keras_ssl.evaluation.token_picture import patch_colours, token_picture
 
 __all__ = [
+    "FINE_TUNE_RECIPES",
+    "FineTuneRecipe",
+    "FineTuned",
     "extract_features",
     "few_label_accuracy",
+    "fine_tune",
     "knn_accuracy",
     "knn_scores",
     "linear_probe",
@@ -27,5 +34,6 @@ __all__ = [
     "prompt_picture",
     "prompt_segmentation",
     "prompt_similarity",
+    "reconstruction_picture",
     "token_picture",
 ]

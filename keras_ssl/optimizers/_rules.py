@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -54,8 +55,52 @@ def pattern_list(name: str, patterns: Any) -> list[str]:
     return patterns
 
 
-class DecayRules(WeightDecayHooks):
-    """Mixin: `weight_decay` a number or a schedule, exclusions by rank and name, all in the config.
+def factor_of(variable: Any, multipliers: Mapping[str, float]) -> float | None:
+    """The factor that a table of paths and patterns gives to a variable.
+
+    Args:
+        variable: Keras variable.
+        multipliers: path, or regular expression searched in the path → factor. The variable's
+            own path counts first, then the first pattern that is found.
+
+    Returns:
+        float, or None where nothing matches.
+    """
+    own = multipliers.get(getattr(variable, "path", variable.name))
+    if own is not None:
+        return own
+    found = (factor for key, factor in multipliers.items() if matches(variable, [key], -1))
+    return next(found, None)
+
+
+def checked_multipliers(multipliers: Mapping[str, float] | None) -> dict[str, float]:
+    """Checks factors of learning rates.
+
+    Args:
+        multipliers: path or regular expression → factor, or None for none.
+
+    Returns:
+        dict with floats.
+
+    Raises:
+        ValueError: if a key is no regular expression, or a factor negative or not finite.
+    """
+    factors = {str(key): float(factor) for key, factor in (multipliers or {}).items()}
+    pattern_list("multipliers", factors)
+    for key, factor in factors.items():
+        if not 0.0 <= factor < math.inf:
+            raise ValueError(
+                f"multipliers are factors of the learning rate, at least 0 and finite; received "
+                f"{factor} for {key!r}. A factor of 0 keeps a variable where it is."
+            )
+    return factors
+
+
+class VariableRules(WeightDecayHooks):
+    """Mixin: what differs from variable to variable, all kept in the config.
+
+    `weight_decay` is a number or a schedule and spares variables by rank and name; `multipliers`
+    scale the learning rate, and with it the whole update.
 
     The exclusions of Keras's own `exclude_from_weight_decay` are kept outside of the config and
     are lost when a model is saved and loaded; these are not.
@@ -67,13 +112,15 @@ class DecayRules(WeightDecayHooks):
         weight_decay: float | Schedule = 0.0,
         exclude: str | Sequence[str] = (),
         exclude_rank: int = 1,
+        multipliers: Mapping[str, float] | None = None,
         **kwargs,
     ):
         super().__init__(*args, weight_decay=0.0, **kwargs)
         self.weight_decay = weight_decay
         self.exclude = pattern_list("exclude", exclude)
         self.exclude_rank = exclude_rank
-        self._decayed = []
+        self.multipliers = checked_multipliers(multipliers)
+        self._decayed, self._factors = [], []
 
     @property
     def weight_decay(self) -> Any:
@@ -97,6 +144,12 @@ class DecayRules(WeightDecayHooks):
         self._decayed = [
             not matches(variable, self.exclude, self.exclude_rank) for variable in variables
         ]
+        self._factors = [self.rate_factor(variable) for variable in variables]
+
+    def rate_factor(self, variable: Any) -> float:
+        """Factor of the learning rate of a variable."""
+        factor = factor_of(variable, self.multipliers)
+        return 1.0 if factor is None else factor
 
     def is_decayed(self, variable: Any) -> bool:
         """Whether weight decay applies to a variable."""
@@ -111,6 +164,7 @@ class DecayRules(WeightDecayHooks):
         config["weight_decay"] = decay
         config["exclude"] = list(self.exclude)
         config["exclude_rank"] = self.exclude_rank
+        config["multipliers"] = dict(self.multipliers)
         return config
 
     @classmethod

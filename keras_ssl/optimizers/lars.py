@@ -9,13 +9,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ssl.optimizers._rules import DecayRules, Schedule, matches, pattern_list
+from keras_ssl.optimizers._rules import Schedule, VariableRules, factor_of, matches, pattern_list
 
 _RATIOS = ("gradient", "separate", "update")
 
 
 @keras.saving.register_keras_serializable("keras_ssl")
-class LARS(DecayRules, keras.optimizers.Optimizer):
+class LARS(VariableRules, keras.optimizers.Optimizer):
     """Momentum SGD whose step per variable is scaled by `trust_coefficient · |w| / |g|`.
 
     Weight decay is L2 inside the gradient, `g + weight_decay · w`, before the norm. Two families
@@ -42,8 +42,8 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
         epsilon: added to the denominator of `"separate"`.
         bias_scale: factor of the learning rate of variables with at most one axis (Barlow
             Twins: 0.0048 / 0.2 = 0.024).
-        multipliers: regular expression of the path → factor of the learning rate; the first
-            match counts, before `bias_scale`.
+        multipliers: path, or regular expression searched in the path → factor of the learning
+            rate; the own path counts first, then the first match, then `bias_scale`.
         **kwargs: arguments of `keras.optimizers.Optimizer` (clipping, EMA, accumulation, name).
 
     Raises:
@@ -88,6 +88,7 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
             weight_decay=weight_decay,
             exclude=exclude,
             exclude_rank=exclude_rank,
+            multipliers=multipliers,
             name=name,
             **kwargs,
         )
@@ -100,8 +101,6 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
         self.clip = clip
         self.epsilon = epsilon
         self.bias_scale = bias_scale
-        pattern_list("multipliers", multipliers or {})
-        self.multipliers = dict(multipliers or {})
 
     def build(self, variables):
         """Makes the momentum buffers.
@@ -117,12 +116,12 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
             decayed and not matches(variable, self.exclude_from_ratio, -1)
             for decayed, variable in zip(self._decayed, variables, strict=True)
         ]
-        self._factors = [self._factor(variable) for variable in variables]
 
-    def _factor(self, variable) -> float:
-        for pattern, factor in self.multipliers.items():
-            if matches(variable, [pattern], -1):
-                return factor
+    def rate_factor(self, variable: Any) -> float:
+        """Factor of the learning rate of a variable."""
+        factor = factor_of(variable, self.multipliers)
+        if factor is not None:
+            return factor
         return self.bias_scale if len(variable.shape) <= 1 else 1.0
 
     def update_step(self, gradient, variable, learning_rate):
@@ -182,7 +181,6 @@ class LARS(DecayRules, keras.optimizers.Optimizer):
             "clip": self.clip,
             "epsilon": self.epsilon,
             "bias_scale": self.bias_scale,
-            "multipliers": dict(self.multipliers),
         }
 
 

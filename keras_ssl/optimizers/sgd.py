@@ -27,7 +27,8 @@ class SGD(LARS):
             decays all, as MoCo v2 and SimSiam do.
         nesterov: Nesterov momentum.
         bias_scale: factor of the learning rate of variables with at most one axis.
-        multipliers: regular expression of the path → factor of the learning rate.
+        multipliers: path, or regular expression searched in the path → factor of the learning
+            rate; see `layer_decay_scales`.
         **kwargs: arguments of `keras.optimizers.Optimizer`.
 
     Example:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is fine-tuned: a copy of the encoder under a new head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ssl.core.keras_private import all_layers
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.core.teacher import clone
+from keras_ssl.layers._encoder import as_encoder, for_sizes
+from keras_ssl.tokens import RotaryPositions
+from keras_ssl.views import Preprocess
+
+
+def is_transformer(network: Any) -> bool:
+    """Whether a model has the parts of `backbones.VisionTransformer`."""
+    return all(hasattr(network, part) for part in ("tokenizer", "prefix", "blocks", "norm"))
+
+
+def unwrapped(encoder: Any) -> tuple[list, keras.Model]:
+    """The network inside of an encoder that prepares its images itself.
+
+    Args:
+        encoder: `VisionTransformer`, any model from images to a vector or a feature map, what
+            `standalone_encoder` gives, or a self-supervised model that has this method.
+
+    Returns:
+        Layers from images of 0..1 to what the network takes, and the network.
+
+    Raises:
+        TypeError: if it is no Keras model.
+        ValueError: if it gives neither a vector nor a feature map.
+    """
+    if hasattr(encoder, "standalone_encoder"):
+        encoder = encoder.standalone_encoder(dtype="float32")
+    front: list = []
+    if isinstance(encoder, keras.Model) and getattr(encoder, "inputs", None):
+        if "int" in keras.backend.standardize_dtype(encoder.inputs[0].dtype):
+            front.append(keras.layers.Rescaling(255.0, dtype="float32"))
+        # A standalone encoder calls its network in inference mode, which would last.
+        parts = [x for x in encoder.layers if not isinstance(x, keras.layers.InputLayer)]
+        if len(parts) in (1, 2) and isinstance(parts[-1], keras.Model):
+            front, encoder = [*front, *parts[:-1]], parts[-1]
+    if not is_transformer(encoder):
+        encoder = as_encoder(encoder)
+    return front, encoder
+
+
+def input_size(front: list, network: keras.Model, images: Any) -> tuple[int, int]:
+    """Height and width that the network was made for; those of the images where it leaves them."""
+    sizes = [part.size for part in front if isinstance(part, Preprocess)]
+    sizes += [tuple(network.input_shape[1:3]), tuple(images.shape[1:3])]
+    return next(size for size in sizes if size is not None and None not in size)
+
+
+def classifier(
+    front: list,
+    network: keras.Model,
+    size: tuple[int, int],
+    outputs: int,
+    *,
+    pooling: str | None,
+    drop_path: float | None,
+    seed: int,
+) -> keras.Model:
+    """A copy of a network under a linear head that starts near zero.
+
+    Args:
+        front: layers in front of the network, as `unwrapped` gives them.
+        network: vision transformer, or model from images to a vector.
+        size: height and width of the images.
+        outputs: number of classes or labels.
+        pooling: `"mean"` or `"class"`, of a vision transformer; None keeps its own.
+        drop_path: rate of the last block of a vision transformer; None keeps its own.
+        seed: of the head, and of what drops at random.
+
+    Returns:
+        Functional model from float32 images of 0..1, `(B, *size, C)`, to logits `(B, outputs)`.
+
+    Raises:
+        ValueError: for a class token that is not there, or a size that the network cannot take.
+    """
+    images = keras.Input((*size, network.input_shape[-1]), name="images")
+    x = images
+    for part in front:
+        # The size is settled already, and may be another than in pre-training.
+        if isinstance(part, Preprocess):
+            part = Preprocess(None, part.mean, part.std)
+        x = part(x)
+    if is_transformer(network):
+        _check_patches(network, size)
+        copy = _copied_transformer(network, drop_path, seed)
+        x = _transformer_features(copy, x, pooling)
+    else:
+        copy = clone(network)
+        copy.trainable = True
+        x = for_sizes(copy, [size])(x)
+    for index, layer in enumerate(all_layers(copy)):
+        if hasattr(layer, "seed_generator"):
+            layer.seed_generator.state.assign([layer_seed(seed, 1, index), 0])
+    start = keras.initializers.TruncatedNormal(2e-5, seed=layer_seed(seed, 0))
+    head = keras.layers.Dense(outputs, kernel_initializer=start, dtype="float32", name="head")
+    model = keras.Model(images, head(x), name=f"{network.name}_classifier")
+    # `compile` scales the loss where this says float16.
+    model.dtype_policy = network.dtype_policy
+    return model
+
+
+def from_raw_images(model: keras.Model, images: np.ndarray) -> keras.Model:
+    """The model behind the resizing and scaling that its images need, if any.
+
+    Args:
+        model: what `classifier` gives.
+        images: `(N, H, W, C)` uint8 or float32.
+
+    Returns:
+        Model from such images to logits, on the same weights.
+    """
+    shape = tuple(images.shape[1:])
+    if images.dtype != np.uint8 and shape == tuple(model.input_shape[1:]):
+        return model
+    raw = keras.Input(shape, dtype=str(images.dtype), name="images")
+    return keras.Model(raw, model(Preprocess(model.input_shape[1:3])(raw)), name=model.name)
+
+
+def _check_patches(network: Any, size: tuple[int, int]) -> None:
+    if any(side % step for side, step in zip(size, network.patch, strict=True)):
+        raise ValueError(
+            f"images of {size[0]} x {size[1]} pixels cannot be cut into patches of "
+            f"{network.patch[0]} x {network.patch[1]}; choose image_size as a multiple."
+        )
+
+
+def _copied_transformer(network: Any, drop_path: float | None, seed: int) -> Any:
+    config = {**network.get_config(), "seed": layer_seed(seed, 2)}
+    if drop_path is not None:
+        config["drop_path"] = drop_path
+    copy = type(network).from_config(config)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _transformer_features(network: Any, images: Any, pooling: str | None) -> Any:
+    """Pooled tokens. Behind the mean comes a norm of its own, in place of the last one."""
+    x, angles = network.tokenizer(images), None
+    if isinstance(network.positions, RotaryPositions):
+        angles = network.positions(x)
+    elif network.positions is not None:
+        x = network.positions(x)
+    x = network.prefix(x)
+    for block in network.blocks:
+        x = block(x) if angles is None else block(x, angles=angles)
+    has_class = network.prefix.class_token
+    pooling = pooling or network.get_config()["pooling"] or ("class" if has_class else "mean")
+    if pooling == "class":
+        if not has_class:
+            raise ValueError("The encoder has no class token to pool; use pooling='mean'.")
+        return network.norm(x)[:, 0]
+    x = keras.layers.GlobalAveragePooling1D(name="pool")(x[:, network.prefix.count :])
+    policy = network.dtype_policy
+    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="fc_norm")(x)
