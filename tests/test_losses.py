@@ -87,7 +87,9 @@ SCALARS = {
     ),
     "koleo": lambda a, b: losses.koleo(a * b),
     # Rows mask different numbers of tokens, and so do replicas.
-    "masked_l1": lambda a, b: losses.masked_l1(patches(a, b), patches(b, a) * 0.3, a[:, :2] > 0),
+    "token_error": lambda a, b: losses.token_error(
+        patches(a, b), patches(b, a) * 0.3, a[:, :2] > 0, "l1"
+    ),
     "nested_distillation": lambda a, b: losses.nested_distillation(
         [[a[:, :2], b[:, :2]], [a, b]],
         [[keras.ops.softmax(x[:, :2]) for x in (b, a)], [keras.ops.softmax(x) for x in (b, a)]],

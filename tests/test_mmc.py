@@ -249,14 +249,14 @@ def test_other_than_two_views_are_refused():
 # --- pixels ------------------------------------------------------------------------------------
 
 
-def test_masked_l1_of_known_errors():
+def test_l1_of_known_errors():
     mask = np.array([[1, 0], [1, 1], [0, 0]])
     errors = np.array([[1.0, 9.0], [2.0, 6.0], [9.0, 9.0]])[..., None] * np.ones(5)
     x = np.random.default_rng(0).normal(size=(3, 2, 5))
     # Tokens weigh alike, not images.
-    assert float(losses.masked_l1(x - errors, x, mask)) == pytest.approx(3.0, rel=1e-6)
-    assert float(losses.masked_l1(x + 1, x, 0 * mask)) == 0.0
-    with pytest.raises(ValueError, match="masked_l1 expects"):
-        losses.masked_l1(x, x[:, :, :4], mask)
-    with pytest.raises(ValueError, match="masked_l1 expects"):
-        losses.masked_l1(x, x, mask[:, :1])
+    assert float(losses.token_error(x - errors, x, mask, "l1")) == pytest.approx(3.0, rel=1e-6)
+    assert float(losses.token_error(x + 1, x, 0 * mask, "l1")) == 0.0
+    with pytest.raises(ValueError, match="token_error of kind .l1. expects"):
+        losses.token_error(x, x[:, :, :4], mask, "l1")
+    with pytest.raises(ValueError, match="token_error of kind .l1. expects"):
+        losses.token_error(x, x, mask[:, :1], "l1")

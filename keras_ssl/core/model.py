@@ -212,7 +212,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
 
     def losses_of(self, batch: Any, training: bool) -> dict[str, Any]:
         """Views and losses of a batch, checked against `loss_terms`, with regularization."""
-        views = tree.map_structure(ops.stop_gradient, self.make_views(batch))
+        views = tree.map_structure(_without_gradient, self.make_views(batch))
         losses = dict(self.compute_losses(views, training=training))
         if set(losses) != set(self.loss_terms):
             raise ValueError(
@@ -367,3 +367,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
                 for name, value in config.items()
             }
         return cls(**config)
+
+
+def _without_gradient(x: Any) -> Any:
+    # Views may leave a place empty, such as a mask plan without indices.
+    return None if x is None else ops.stop_gradient(x)

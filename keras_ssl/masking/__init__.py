@@ -2,6 +2,40 @@
 """Which tokens are hidden from a model."""
 
 from keras_ssl.masking._block import BlockMasking
+from keras_ssl.masking._colored import ColoredMasking, colored_noise
+from keras_ssl.masking._corruption import GroupCorruption
+from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
+from keras_ssl.masking._plan import Masking, MaskPlan, plan_in_order, plan_of, visible_count
+from keras_ssl.masking._random import GroupedMasking, RandomMasking
+from keras_ssl.masking._scheduled import ScheduledMasking
+from keras_ssl.masking._show import show
+from keras_ssl.masking._span import SpanMasking
+from keras_ssl.masking._subset import decode_of, decode_part, only_real
+from keras_ssl.masking._tube import RunningCellMasking, TubeMasking, running_cells
 
-__all__ = ["BlockMasking", "InverseBlockMasking"]
+__all__ = [
+    "BlockMasking",
+    "ColoredMasking",
+    "GroupCorruption",
+    "GroupedMasking",
+    "GuidedMasking",
+    "InverseBlockMasking",
+    "MaskPlan",
+    "Masking",
+    "RandomMasking",
+    "RunningCellMasking",
+    "ScheduledMasking",
+    "SpanMasking",
+    "TubeMasking",
+    "colored_noise",
+    "decode_of",
+    "decode_part",
+    "only_real",
+    "plan_in_order",
+    "plan_of",
+    "predecessor_similarity",
+    "running_cells",
+    "show",
+    "visible_count",
+]

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ssl.core import distribution
 from keras_ssl.masking._block import BlockMasking
+from keras_ssl.masking._plan import uniform
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -29,13 +29,16 @@ class InverseBlockMasking(BlockMasking):
         aspect: smallest aspect of the block; the largest is its inverse, both less where the grid
             leaves no room.
         roll: whether the block may leave the grid at one side and come in at the other.
+        exact: whether every sample hides as many tokens as the largest share says, so that plans
+            have indices. The low end of `ratio` and `probability` then mean nothing.
         **kwargs: `name` and `dtype` of `keras.layers.Layer`.
 
     Call: `masking(tokens, seed=...)` with tokens `(B, rows, columns, …)` and an int32 `(2,)` seed
-    gives a boolean `(B, rows, columns)`, true where hidden; `draw` needs no tokens.
+    gives a `MaskPlan`; `plan` needs no tokens, and `draw` gives the mask on its grid.
 
     Raises:
-        ValueError: for shares or probabilities outside [0, 1], or an aspect that is not in (0, 1].
+        ValueError: for shares or probabilities outside [0, 1], an aspect that is not in (0, 1], a
+            grid of other than two axes; where exact, for a share of no or of all tokens.
 
     Source: Franca, Venkataramanan et al. 2025 (CyclicMask); released code (valeoai/Franca).
 
@@ -51,9 +54,10 @@ class InverseBlockMasking(BlockMasking):
         probability: float = 0.5,
         aspect: float = 0.3,
         roll: bool = True,
+        exact: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(ratio, probability, aspect, **kwargs)
+        super().__init__(ratio, probability, aspect, exact=exact, **kwargs)
         self.roll = bool(roll)
 
     def draw(self, rows: Any, grid: Sequence[int], seed: Any) -> Any:
@@ -67,10 +71,12 @@ class InverseBlockMasking(BlockMasking):
         Returns:
             Boolean `(rows, *grid)`.
         """
-        height, width = (int(side) for side in grid)
-        draws = distribution.uniform_rows(seed, rows, (5,))
+        height, width = self._plane(grid)
+        draws = uniform(seed, rows, 5)
         low, high = self.ratio
         hidden = ops.floor((low + (high - low) * draws[:, 0]) * (height * width))
+        if self.exact:
+            hidden = ops.full_like(hidden, self.most(grid))
         visible = height * width - hidden
         # The aspects, as logarithms, at which so many tokens fit into the grid.
         area = ops.log(ops.maximum(visible, 1.0))
@@ -89,6 +95,8 @@ class InverseBlockMasking(BlockMasking):
         block = ops.logical_and(down < tall, along < wide)
         # In reading order, so that exactly so many are shown.
         shown = ops.logical_and(block, down * wide + along < visible)
+        if self.exact:
+            return ops.logical_not(shown)
         masked = ops.reshape(draws[:, 4] < self.probability, (-1, 1, 1))
         return ops.logical_and(ops.logical_not(shown), masked)
 

@@ -8,21 +8,26 @@ from keras_ssl.tokens._blocks import (
     SelfAttention,
     TransformerBlock,
 )
-from keras_ssl.tokens._patches import PatchTokenizer, patchify, unpatchify
+from keras_ssl.tokens._decoder import MLPDecoder, TransformerDecoder, attended
+from keras_ssl.tokens._features import EmbeddingTokenizer, FeatureTokenizer
+from keras_ssl.tokens._patches import PatchTokenizer, patchify, spread, unpatchify
 from keras_ssl.tokens._positions import (
     LearnedPositions,
     RotaryPositions,
     SinCosPositions,
     rotate,
 )
-from keras_ssl.tokens._sequence import MaskToken, PrefixTokens, gather_tokens
+from keras_ssl.tokens._sequence import MaskToken, PrefixTokens, gather_tokens, tokens_at
 from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sincos_table
 
 __all__ = [
     "DropPath",
+    "EmbeddingTokenizer",
+    "FeatureTokenizer",
     "FeedForward",
     "LayerScale",
     "LearnedPositions",
+    "MLPDecoder",
     "MaskToken",
     "PatchTokenizer",
     "PrefixTokens",
@@ -30,11 +35,15 @@ __all__ = [
     "SelfAttention",
     "SinCosPositions",
     "TransformerBlock",
+    "TransformerDecoder",
+    "attended",
     "gather_tokens",
     "interpolate_positions",
     "patchify",
     "resize_matrix",
     "rotate",
     "sincos_table",
+    "spread",
+    "tokens_at",
     "unpatchify",
 ]

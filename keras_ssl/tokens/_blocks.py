@@ -17,8 +17,13 @@ ACTIVATIONS = ("gelu", "swiglu")
 _NEVER = -1e30
 
 
-def _dense(layer: keras.layers.Layer, units: int, place: int, name: str, **options: Any) -> Any:
-    start = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(layer.seed, place))
+def _dense(layer: Any, units: int, place: int, name: str, **options: Any) -> Any:
+    seed = layer_seed(layer.seed, place)
+    start: Any = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+    if layer.kernel_initializer is not None:
+        start = keras.initializers.get(layer.kernel_initializer)
+        if "seed" in start.get_config():
+            start = type(start).from_config({**start.get_config(), "seed": seed})
     return keras.layers.Dense(
         units, kernel_initializer=start, dtype=layer.dtype_policy, name=name, **options
     )
@@ -100,6 +105,8 @@ class SelfAttention(keras.layers.Layer):
         heads: number of heads; must divide the width.
         qkv_bias: whether the map has an offset.
         seed: integer for the initial weights, or `None`.
+        kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02
+            (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Call: `layer(x, padding_mask=None, angles=None)` with x `(B, N, D)`; `padding_mask` `(B, N)`
@@ -116,9 +123,17 @@ class SelfAttention(keras.layers.Layer):
         (2, 65, 192)
     """
 
-    def __init__(self, heads: int, qkv_bias: bool = True, seed: int | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        heads: int,
+        qkv_bias: bool = True,
+        seed: int | None = None,
+        kernel_initializer: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.heads, self.qkv_bias, self.seed = int(heads), qkv_bias, seed
+        self.kernel_initializer = kernel_initializer
 
     def build(self, input_shape: Any) -> None:
         """Makes both linear maps for `(B, N, D)`."""
@@ -168,7 +183,7 @@ class SelfAttention(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {n: getattr(self, n) for n in ("heads", "qkv_bias", "seed")}
+        own = {n: getattr(self, n) for n in ("heads", "qkv_bias", "seed", "kernel_initializer")}
         return {**super().get_config(), **own}
 
 
@@ -181,6 +196,8 @@ class FeedForward(keras.layers.Layer):
             what GELU gets.
         activation: `"gelu"` (exact) or `"swiglu"`.
         seed: integer for the initial weights, or `None`.
+        kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02
+            (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Call: `(…, D)` → `(…, D)`.
@@ -192,9 +209,15 @@ class FeedForward(keras.layers.Layer):
     """
 
     def __init__(
-        self, hidden: int, activation: str = "gelu", seed: int | None = None, **kwargs: Any
+        self,
+        hidden: int,
+        activation: str = "gelu",
+        seed: int | None = None,
+        kernel_initializer: str | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.kernel_initializer = kernel_initializer
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {ACTIVATIONS}; received {activation!r}.")
         self.hidden, self.activation, self.seed = int(hidden), activation, seed
@@ -222,7 +245,7 @@ class FeedForward(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {n: getattr(self, n) for n in ("hidden", "activation", "seed")}
+        own = {n: getattr(self, n) for n in ("hidden", "activation", "seed", "kernel_initializer")}
         return {**super().get_config(), **own}
 
 
@@ -238,6 +261,8 @@ class TransformerBlock(keras.layers.Layer):
         layer_scale: start of `LayerScale` on both branches, or `None` without it.
         drop_path: probability with which a sample skips a branch.
         seed: integer for the initial weights, or `None`.
+        kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02
+            (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Call: `block(x, padding_mask=None, angles=None, training=False)`, as `SelfAttention`.
@@ -254,9 +279,11 @@ class TransformerBlock(keras.layers.Layer):
         layer_scale: float | None = None,
         drop_path: float = 0.0,
         seed: int | None = None,
+        kernel_initializer: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.kernel_initializer = kernel_initializer
         self.heads, self.mlp_ratio, self.activation = heads, mlp_ratio, activation
         self.qkv_bias, self.layer_scale, self.drop_path = qkv_bias, layer_scale, drop_path
         self.seed = seed
@@ -272,10 +299,20 @@ class TransformerBlock(keras.layers.Layer):
             for name in ("attention", "feed_forward")
         )
         self.attention = SelfAttention(
-            self.heads, self.qkv_bias, layer_seed(self.seed, 1), dtype=policy, name="attention"
+            self.heads,
+            self.qkv_bias,
+            layer_seed(self.seed, 1),
+            self.kernel_initializer,
+            dtype=policy,
+            name="attention",
         )
         self.feed_forward = FeedForward(
-            hidden, self.activation, layer_seed(self.seed, 2), dtype=policy, name="feed_forward"
+            hidden,
+            self.activation,
+            layer_seed(self.seed, 2),
+            self.kernel_initializer,
+            dtype=policy,
+            name="feed_forward",
         )
         parts = [self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward]
         self.scales = []
@@ -314,4 +351,5 @@ class TransformerBlock(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         names = ("heads", "mlp_ratio", "activation", "qkv_bias", "layer_scale", "drop_path", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in (*names, "kernel_initializer")}
+        return {**super().get_config(), **own}

@@ -71,6 +71,23 @@ def unpatchify(patches: Any, patch: Sequence[int]) -> Any:
     return ops.reshape(x, (sizes[0], *(g * p for g, p in zip(grid, patch, strict=True)), channels))
 
 
+def spread(x: Any, grid: Sequence[int], patch: Sequence[int]) -> Any:
+    """Gives every value of a sample the number of its token.
+
+    Args:
+        x: `(B, L)`, a number of every token.
+        grid: `(g1, …, gd)`, tokens on every axis.
+        patch: sizes `(p1, …, pd)` of a patch.
+
+    Returns:
+        `(B, g1·p1, …, gd·pd, 1)`.
+    """
+    x = ops.reshape(x, (-1, *grid, 1))
+    for axis, step in enumerate(patch, start=1):
+        x = ops.repeat(x, step, axis=axis)
+    return x
+
+
 def grid_of(shape: Sequence, patch: Sequence[int]) -> tuple:
     """Number of patches on every axis, None where the axis is open.
 

@@ -103,7 +103,9 @@ class SinCosPositions(keras.layers.Layer):
 
     Args:
         **settings: `order`, `split`, `indexing`, `interleaved`, `flat` and `base` of
-            `sincos_table`; and `name`, `dtype` of `keras.layers.Layer`.
+            `sincos_table`, and `name`, `dtype` of `keras.layers.Layer`. Without any of the first,
+            grids of two axes get MAE's table, the column first, and others share the width evenly
+            with zeros for what is left.
 
     Call: `(B, g1, …, gd, D)` → the same shape.
 
@@ -123,14 +125,18 @@ class SinCosPositions(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Checks that the width can be shared."""
-        sincos_table([1] * (len(input_shape) - 2), input_shape[-1], **self.settings)
+        self.table([1] * (len(input_shape) - 2), input_shape[-1])
         self.built = True
+
+    def table(self, grid: Sequence[int], width: int) -> np.ndarray:
+        """The positions of a grid, float32 `(tokens, width)`."""
+        usual: dict[str, Any] = {"order": (1, 0)} if len(grid) == 2 else {"split": "pad"}
+        return sincos_table(grid, width, **(self.settings or usual)).astype("float32")
 
     def call(self, inputs: Any) -> Any:
         """Tokens with their positions."""
         grid = known_grid(type(self).__name__, inputs.shape)
-        table = sincos_table(grid, inputs.shape[-1], **self.settings).astype("float32")
-        table = np.reshape(table, (*grid, inputs.shape[-1]))
+        table = np.reshape(self.table(grid, inputs.shape[-1]), (*grid, inputs.shape[-1]))
         return inputs + ops.cast(ops.convert_to_tensor(table), inputs.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -100,7 +100,7 @@ class MaskToken(keras.layers.Layer):
     Source: SimMIM, 2021; iBOT, 2021.
     """
 
-    def __init__(self, initializer: str = "zeros", seed: int | None = None, **kwargs: Any):
+    def __init__(self, initializer: Any = "zeros", seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.initializer, self.seed = initializer, seed
 
@@ -125,7 +125,10 @@ class MaskToken(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "initializer": self.initializer, "seed": self.seed}
+        start = self.initializer
+        if not isinstance(start, str):
+            start = keras.initializers.serialize(keras.initializers.get(start))
+        return {**super().get_config(), "initializer": start, "seed": self.seed}
 
 
 def gather_tokens(x: Any, ids: Any) -> Any:
@@ -144,3 +147,18 @@ def gather_tokens(x: Any, ids: Any) -> Any:
     starts = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * length
     flat = ops.reshape(x, (-1, width))
     return ops.take(flat, ops.cast(ids, "int32") + starts, axis=0)
+
+
+def tokens_at(x: Any, ids: Any) -> Any:
+    """`gather_tokens`, for vectors or single numbers of tokens.
+
+    Args:
+        x: `(B, L, D)` or `(B, L)`, L and D known.
+        ids: `(B, k)` integers in 0..L-1.
+
+    Returns:
+        `(B, k, D)` or `(B, k)`.
+    """
+    if len(x.shape) == 2:
+        return gather_tokens(ops.expand_dims(x, -1), ids)[..., 0]
+    return gather_tokens(x, ids)

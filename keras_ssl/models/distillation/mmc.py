@@ -134,7 +134,7 @@ class MMC(IBOT):
             self.patch_center.observe(teachers)
         weights, temperature = losses.masked_token_weights(mask), self.student_temperature
         terms = (
-            losses.masked_l1(drawn, gather_tokens(self.pixels(both), ids), mask),
+            losses.token_error(drawn, gather_tokens(self.pixels(both), ids), mask, "l1"),
             losses.patch_distillation(logits, targets, weights, temperature=temperature),
             losses.moco_v3(queries, keys, temperature=self.temperature),
         )

@@ -109,7 +109,9 @@ def _mmc(arrays: dict, meta: dict) -> dict:
         )
 
     terms = {
-        "out_pixels": lambda x: losses.masked_l1(together(x["in_pixels"]), together(pixels), mask),
+        "out_pixels": lambda x: losses.token_error(
+            together(x["in_pixels"]), together(pixels), mask, "l1"
+        ),
         "out_patches": patches,
         "out_info_nce": lambda x: losses.moco_v3(
             list(x["in_queries"]), list(x["in_keys"]), temperature=meta["temperature"]

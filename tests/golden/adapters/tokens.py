@@ -61,7 +61,27 @@ def _interpolation(arrays: dict, meta: dict) -> dict:
     return result
 
 
+def _table(arrays: dict, meta: dict) -> dict:
+    front, numeric = meta["n_cls"], arrays["in_num"].shape[1]
+    weight, bias = arrays["in_w__weight"], arrays["in_w__bias"]
+    count = arrays["in_cat"].shape[1]
+    embeddings = [arrays[f"in_w__category_embeddings__{k}__weight"] for k in range(count)]
+    sizes = [len(embedding) for embedding in embeddings]
+    tokenizer = tokens.FeatureTokenizer(numeric, sizes, weight.shape[1])
+    prefix = tokens.PrefixTokens(True, front - 1)
+    batch = {"numeric": arrays["in_num"].astype("float32"), "categorical": arrays["in_cat"]}
+    prefix(tokenizer(batch))
+    tokenizer.weight.assign(weight[front:])
+    tokenizer.embedding.assign(np.concatenate(embeddings))
+    tokenizer.bias.assign(bias)
+    prefix.tokens[0].assign(weight[None, :1])
+    if front > 1:
+        prefix.tokens[1].assign(weight[None, 1:front])
+    return {"out_tokens": np.asarray(prefix(tokenizer(batch)))}
+
+
 CASES = {
+    "tabular_tokenizer": _table,
     "mim_sincos_position_tables": _sincos,
     "mim_pos_embed_interpolation": _interpolation,
 }

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A transformer over the tokens of any modality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.tokens import (
+    LearnedPositions,
+    MaskToken,
+    PrefixTokens,
+    RotaryPositions,
+    SinCosPositions,
+    TransformerBlock,
+    attended,
+    gather_tokens,
+)
+
+POSITIONS = ("learned", "sincos", "rotary", "none")
+POOLING = ("class", "mean")
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class TokenTransformer(keras.Model):
+    """A transformer as an ordinary Keras model, from what a tokenizer takes to a vector.
+
+    Samples of other sizes than `input_shape` may be given: positions are interpolated. It saves,
+    loads and exports like any model, and its parts are attributes: `tokenizer`, `positions`,
+    `prefix`, `blocks`, `norm`.
+
+    Args:
+        tokenizer: layer from samples to tokens `(B, g1, …, gd, D)`: a `tokens.PatchTokenizer`,
+            `tokens.FeatureTokenizer`, `tokens.EmbeddingTokenizer` or your own.
+        input_shape: shape of one sample, without the batch; a dict of shapes for a tokenizer that
+            takes a dict.
+        depth: number of blocks.
+        heads: heads of a block.
+        mlp_ratio: hidden features of the feed-forward, in widths.
+        class_token: whether a class token goes in front.
+        registers: number of register tokens behind it.
+        pooling: `"class"` (the class token) or `"mean"` (of the other tokens), after the last
+            norm; `None` takes the class token where there is one.
+        tokens: whether the output is all tokens `(B, class + registers + L, D)`.
+        layers: blocks, counted from 1, whose output is given, each normalised as the last; several
+            make several outputs of one call. `None` is the last.
+        positions: `"learned"` (bicubic for other sizes), `"sincos"` (on two axes MAE's table),
+            `"rotary"`, `"none"`, or settings of `tokens.SinCosPositions`.
+        activation: `"gelu"` or `"swiglu"`.
+        layer_scale: start of the blocks' `LayerScale`, or `None` without it.
+        drop_path: rate of the last block; it rises linearly from 0 at the first.
+        qkv_bias: whether queries, keys and values have an offset.
+        kernel_initializer: Keras name for the blocks' linear maps; `None` for a truncated normal
+            of 0.02 (ViT, DeiT). `"glorot_uniform"` is MAE's and much larger in narrow networks.
+        seed: integer for the initial weights, or `None`.
+        share: another transformer whose tokens in front, blocks and last norm are used, so that
+            two tokenizers feed one network; depth and heads are then its own. A file of this model
+            alone does not know of it.
+        **kwargs: `name` and `dtype`.
+
+    Raises:
+        ValueError: for an unknown name, a pooling without its token, or sizes that do not fit.
+
+    Source: An Image is Worth 16x16 Words, 2020; registers: Vision Transformers Need Registers,
+    2023.
+
+    Example:
+        >>> tokenizer = tokens.PatchTokenizer((2, 8, 8), 192)
+        >>> TokenTransformer(tokenizer, (16, 64, 64, 3), depth=4, heads=3).output_shape
+        (None, 192)
+    """
+
+    def __init__(
+        self,
+        tokenizer: keras.Layer,
+        input_shape: Any,
+        depth: int = 12,
+        heads: int = 3,
+        *,
+        mlp_ratio: float = 4.0,
+        class_token: bool = True,
+        registers: int = 0,
+        pooling: str | None = None,
+        tokens: bool = False,
+        layers: Sequence[int] | None = None,
+        positions: str | Mapping[str, Any] = "sincos",
+        activation: str = "gelu",
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        qkv_bias: bool = True,
+        kernel_initializer: str | None = "glorot_uniform",
+        seed: int | None = None,
+        share: TokenTransformer | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        # Before anything is added to them: what `get_config` gives back.
+        settings = dict(locals())
+        for key in ("self", "__class__", "name", "dtype", "share"):
+            settings.pop(key, None)
+        pooling = _checked_pooling(pooling, class_token)
+        depth = depth if share is None else len(share.blocks)
+        wanted = _checked_layers(layers, depth)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        shape = tuple(tokenizer.compute_output_shape(_batched(input_shape)))
+        place = _positions(positions, shape, heads, seed, policy)
+        prefix = PrefixTokens(
+            class_token, registers, seed=layer_seed(seed, 2), dtype=policy, name="prefix"
+        )
+        if isinstance(place, RotaryPositions):
+            place.prefix = prefix.count
+        blocks = [
+            TransformerBlock(
+                heads,
+                mlp_ratio,
+                activation,
+                qkv_bias,
+                layer_scale,
+                drop_path * index / max(depth - 1, 1),
+                seed=layer_seed(seed, 3, index),
+                kernel_initializer=kernel_initializer,
+                dtype=policy,
+                name=f"block{index + 1}",
+            )
+            for index in range(depth)
+        ]
+        norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="norm")
+        if share is not None:
+            prefix, blocks, norm = share.prefix, share.blocks, share.norm
+        parts = Parts(tokenizer, place, prefix, blocks, norm)
+
+        inputs = _inputs(input_shape)
+        found = parts(inputs, wanted)
+        if not tokens:
+            found = [parts.pooled(x, inputs, pooling) for x in found]
+        outputs = found[0] if len(found) == 1 else found
+        super().__init__(inputs, outputs, name=name or "token_transformer")
+        self.dtype_policy = policy
+        self._settings = settings
+        self._parts = parts
+        self.tokenizer, self.positions, self.prefix = tokenizer, place, prefix
+        self.blocks, self.norm = blocks, norm
+        self.sample_shape, self.width = settings["input_shape"], shape[-1]
+        self.grid = shape[1:-1]
+
+    @property
+    def batch_shape(self) -> Any:
+        """Shape of a batch of samples, its rows `None`; a dict for a tokenizer that takes one."""
+        return _batched(self.sample_shape)
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Sizes of a patch."""
+        return self.tokenizer.patch
+
+    @property
+    def input_spec(self) -> Any:
+        """Samples of any size: positions are interpolated."""
+        if isinstance(self.input_shape, (Mapping, list)):
+            return super().input_spec
+        open_sizes = [None] * (len(self.input_shape) - 1)
+        return keras.layers.InputSpec(shape=(*open_sizes, self.input_shape[-1]))
+
+    def grid_of(self, inputs: Any) -> tuple[int, ...]:
+        """The grid of tokens of samples `(B, …)`."""
+        shapes = tree.map_structure(lambda x: tuple(x.shape), inputs)
+        return tuple(self.tokenizer.compute_output_shape(shapes))[1:-1]
+
+    def token_model(
+        self, mask_token: MaskToken | None = None, layers: Sequence[int] | None = None
+    ) -> keras.Model:
+        """A model from samples to all tokens, on the same weights.
+
+        Args:
+            mask_token: layer that replaces masked tokens before positions are added; the model
+                then takes `[samples, mask]` with mask `(B, g1, …, gd)` of tokens.
+            layers: blocks, counted from 1, whose output is given; `None` is the last.
+
+        Returns:
+            Functional model with outputs `(B, class + registers + L, D)`, a list for several
+            layers.
+        """
+        rank = len(self.grid)
+        samples = keras.Input((*[None] * rank, self.input_shape[-1]), name="images")
+        inputs, mask = samples, None
+        if mask_token is not None:
+            mask = keras.Input([None] * rank, name="mask", dtype="float32")
+            inputs = [samples, mask]
+        found = self._parts(samples, _checked_layers(layers, len(self.blocks)), mask, mask_token)
+        return keras.Model(inputs, found[0] if len(found) == 1 else found, name="tokens")
+
+    def encode(
+        self,
+        inputs: Any,
+        plan: Any = None,
+        mask_token: MaskToken | None = None,
+        blocks: Sequence[int] | None = None,
+        training: bool = False,
+    ) -> Any:
+        """Tokens of what a plan shows; nothing else is computed.
+
+        Args:
+            inputs: samples `(B, …)`.
+            plan: a `masking.MaskPlan`, or `None` for all tokens.
+            mask_token: layer for the places that the plan replaces.
+            blocks: blocks, counted from 1, whose mean is normalised and given; `None` is the last.
+            training: whether layers run in training mode.
+
+        Returns:
+            `(B, class + registers + k, D)`, the kept tokens in the order of the plan; all L where
+            the plan gathers nothing.
+
+        Raises:
+            ValueError: for a plan that replaces tokens, without a mask token.
+        """
+        x = self.tokenizer(inputs)
+        grid = tuple(x.shape)[1:-1]
+        if plan is not None and (plan.keep is None or plan.replaced is not None):
+            if mask_token is None:
+                raise ValueError("this plan replaces tokens: encode(..., mask_token=MaskToken()).")
+            x = mask_token(x, ops.reshape(plan.mask, (-1, *grid)))
+        x, angles = self._parts.place(x)
+        padding = self._parts.padding(inputs)
+        if plan is not None and plan.keep is not None:
+            x = gather_tokens(ops.reshape(x, (-1, math.prod(grid), x.shape[-1])), plan.keep)
+            angles = angles if angles is None else self._angles_at(angles, plan.keep)
+            padding = attended(plan, self.prefix.count, decoder=False)
+        x, found = self.prefix(x), []
+        wanted = _checked_layers(blocks, len(self.blocks))
+        for number, block in enumerate(self.blocks[: wanted[-1]], start=1):
+            x = block(x, padding_mask=padding, angles=angles, training=training)
+            found += [x] * wanted.count(number)
+        return self.norm(sum(found) / len(found) if len(found) > 1 else x)
+
+    def _angles_at(self, angles: Any, ids: Any) -> Any:
+        """Angles of some tokens of every sample, `(2, B, 1, prefix + k, features)`."""
+        front = ops.zeros_like(ids[:, :1]) + ops.arange(self.prefix.count, dtype=ids.dtype)[None]
+        ids = ops.concatenate([front, ids + self.prefix.count], axis=1)
+        return ops.expand_dims(ops.take(angles, ids, axis=1), 2)
+
+    def attention_maps(self, images: Any, block: int = -1) -> Any:
+        """How much the class token attends to every token.
+
+        Args:
+            images: `(B, …)` samples as the model takes them.
+            block: index into `blocks`.
+
+        Returns:
+            float32 `(B, heads, g1, …, gd)`; with the weights of the other tokens in front a row
+            would sum to 1.
+
+        Raises:
+            ValueError: without a class token.
+        """
+        if not self.prefix.class_token:
+            raise ValueError("attention_maps shows what the class token attends to; there is none.")
+        grid = tuple(self.tokenizer(images).shape)[1:-1]
+        x, angles = self._parts.embed(images)
+        asked = self.blocks[block]
+        for part in self.blocks[: self.blocks.index(asked)]:
+            x = part(x, angles=angles)
+        weights = asked.attention_weights(x, angles=angles)
+        weights = weights[:, :, 0, self.prefix.count :]
+        return ops.reshape(weights, (-1, weights.shape[1], *grid))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = {**self._settings, "name": self.name}
+        if isinstance(config.get("tokenizer"), keras.Layer):
+            config["tokenizer"] = keras.saving.serialize_keras_object(config["tokenizer"])
+        if self.dtype_policy != keras.config.dtype_policy():
+            config["dtype"] = self.dtype_policy.name
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TokenTransformer:
+        """Builds the model from `get_config`."""
+        config = dict(config)
+        if isinstance(config.get("tokenizer"), dict):
+            config["tokenizer"] = keras.saving.deserialize_keras_object(config["tokenizer"])
+        return cls(**config)
+
+
+class Parts:
+    """The layers of a token transformer, and the way of tokens through them."""
+
+    def __init__(self, tokenizer, positions, prefix, blocks, norm):
+        self.tokenizer, self.positions, self.prefix = tokenizer, positions, prefix
+        self.blocks, self.norm = blocks, norm
+
+    def place(self, x: Any) -> tuple:
+        """Tokens with positions, and the angles of rotary ones."""
+        if self.positions is None:
+            return x, None
+        if isinstance(self.positions, RotaryPositions):
+            return x, self.positions(x)
+        return self.positions(x), None
+
+    def embed(self, inputs: Any, mask: Any = None, mask_token: Any = None) -> tuple:
+        """Tokens `(B, N, D)` before the first block, and the angles of rotary positions."""
+        x = self.tokenizer(inputs)
+        if mask_token is not None:
+            x = mask_token(x, mask)
+        x, angles = self.place(x)
+        return self.prefix(x), angles
+
+    def padding(self, inputs: Any) -> Any:
+        """Which tokens are real `(B, N)`, those in front too; `None` where all are."""
+        real = getattr(self.tokenizer, "padding_mask", lambda inputs: None)(inputs)
+        if real is None:
+            return None
+        real = ops.cast(real, "bool")
+        return ops.pad(real, ((0, 0), (self.prefix.count, 0)), constant_values=True)
+
+    def __call__(self, inputs, wanted, mask=None, mask_token=None) -> list:
+        """Normalised tokens after each of the wanted blocks."""
+        x, angles = self.embed(inputs, mask, mask_token)
+        padding = self.padding(inputs)
+        options = {"angles": angles, "padding_mask": padding}
+        options = {name: value for name, value in options.items() if value is not None}
+        found = []
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x, **options)
+            found += [self.norm(x)] * wanted.count(number)
+        return found
+
+    def pooled(self, x: Any, inputs: Any, pooling: str) -> Any:
+        """One vector for each sample, of its tokens `(B, N, D)`."""
+        if pooling == "class":
+            return x[:, 0]
+        real = self.padding(inputs)
+        skip = self.prefix.count
+        # Summed in float32 by Keras' own layer, and free of the tokens in front.
+        mean = keras.layers.GlobalAveragePooling1D()
+        return mean(x[:, skip:]) if real is None else mean(x[:, skip:], mask=real[:, skip:])
+
+
+def _batched(shape: Any) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: (None, *one) for name, one in shape.items()}
+    return (None, *shape)
+
+
+def _inputs(shape: Any) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: keras.Input(tuple(one), name=name) for name, one in shape.items()}
+    return keras.Input(tuple(shape), name="images" if len(shape) == 3 else "samples")
+
+
+def _positions(kind, shape, heads, seed, policy) -> keras.layers.Layer | None:
+    grid, width = shape[1:-1], shape[-1]
+    if isinstance(kind, Mapping):
+        return SinCosPositions(**kind, dtype=policy, name="positions")
+    if kind not in POSITIONS:
+        raise ValueError(f"positions must be one of {list(POSITIONS)}, received {kind!r}.")
+    if kind == "none":
+        return None
+    if kind == "learned":
+        return LearnedPositions(grid, seed=layer_seed(seed, 1), dtype=policy, name="positions")
+    if kind == "sincos":
+        return SinCosPositions(dtype=policy, name="positions")
+    return RotaryPositions(width // heads, grid=grid, name="positions")
+
+
+def _checked_pooling(pooling: str | None, class_token: bool) -> str:
+    pooling = pooling or ("class" if class_token else "mean")
+    if pooling not in POOLING or (pooling == "class" and not class_token):
+        raise ValueError(
+            f"pooling must be one of {list(POOLING)}, 'class' only with class_token=True; received "
+            f"pooling={pooling!r}, class_token={class_token}. tokens=True gives all tokens."
+        )
+    return pooling
+
+
+def _checked_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
+    layers = [depth] if layers is None else [int(number) for number in layers]
+    if not layers or any(not 1 <= n <= depth for n in layers) or sorted(set(layers)) != layers:
+        raise ValueError(
+            f"layers names blocks in rising order, counted from 1 to {depth}; received {layers}."
+        )
+    return layers

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a teacher makes of the whole sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_ssl.core import Teacher
+from keras_ssl.targets._target import Target, sizes_of
+from keras_ssl.tokens._patches import grid_of
+
+COMBINE = ("mean", "concatenate")
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class TeacherFeatureTarget(Target):
+    """Features that a teacher, frozen or a moving average, has of every token of a sample.
+
+    The teacher sees the whole sample. One that wants other samples than the student, resized or
+    with other statistics, does so itself: `keras.Sequential([resizing, normalization, network])`.
+
+    Args:
+        teacher: a built network, which is copied, or a `core.Teacher`, which is taken as it is. It
+            gives tokens `(B, L, D)`, a feature map `(B, g1, …, gd, D)`, or a list of them; of a
+            `backbones.TokenTransformer`, such as a `VisionTransformer`, the tokens are taken even
+            where it pools.
+        layers: blocks of a `backbones.TokenTransformer`, counted from 1, whose output is taken
+            after its last norm; None for what the network gives, or the last block.
+        combine: `"mean"` of several layers, or `"concatenate"`, one behind the other.
+        normalize: whether the features of each token and layer get mean 0 and variance 1 before
+            they are combined: a layer normalisation without parameters.
+        epsilon: added to that variance.
+        skip: number of tokens in front that are left out; None for the class token and registers of
+            a `TokenTransformer`, all of them, and none of another network; 0 keeps them.
+        momentum: of the copy: None for a frozen teacher, a share of the old teacher in [0, 1], or a
+            schedule of the optimizer's step. `teacher.update(student)` moves it, as the pairs of
+            `SSLModel.teachers` do.
+        **kwargs: `name` and other arguments of `keras.layers.Layer`.
+
+    Call: `target(samples, training=...)` gives float32 `(B, L, D)`, or `(B, L, layers · D)`,
+    without gradient. A frozen teacher runs in inference mode whatever `training` says, so that
+    nothing of it moves.
+
+    Raises:
+        ValueError: for a network that is not built or gives no tokens, layers of a network that
+            has no blocks, or an unknown setting.
+
+    Source: data2vec, 2022, section 3.3 (mean of normalised layers); Stare at What You See
+    (MaskAlign), 2022 (single layers, epsilon).
+
+    Example:
+        >>> encoder = backbones.VisionTransformer("tiny", (32, 32, 3), patch=4)
+        >>> target = TeacherFeatureTarget(encoder, layers=(6, 12))
+        >>> target(keras.ops.ones((2, 32, 32, 3))).shape
+        (2, 64, 192)
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Layer,
+        layers: Sequence[int] | None = None,
+        combine: str = "mean",
+        normalize: bool = True,
+        epsilon: float = 1e-5,
+        skip: int | None = None,
+        momentum: float | Callable | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if combine not in COMBINE or not epsilon > 0.0:
+            raise ValueError(
+                f"TeacherFeatureTarget knows combine in {COMBINE} and needs epsilon > 0; received "
+                f"combine={combine!r}, epsilon={epsilon!r}."
+            )
+        self.combine, self.normalize, self.epsilon = combine, bool(normalize), float(epsilon)
+        # A list named `layers` would be taken for layers by Keras' own tools.
+        self.blocks = None if layers is None else tuple(int(number) for number in layers)
+        self.teacher = _as_teacher(teacher, momentum)
+        network = self.teacher.network
+        prefix = getattr(getattr(network, "prefix", None), "count", None)
+        self.front = (skip or 0) if prefix is None else prefix
+        self.skip = self.front if skip is None else int(skip)
+        if not 0 <= self.skip <= self.front:
+            raise ValueError(
+                f"TeacherFeatureTarget(skip={skip!r}): the teacher {network.name!r} has "
+                f"{self.front} tokens in front of its patches; skip some of them, or None for all."
+            )
+        self.network = _token_network(network, self.blocks)
+        self._check_outputs([tuple(x.shape) for x in tree.flatten(self._known_outputs())])
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """The features of every token."""
+        moves = self.teacher.momentum is not None
+        found = tree.flatten(self.network(inputs, training=bool(training) and moves))
+        self._check_outputs([tuple(x.shape) for x in found])
+        parts = [self._features(x) for x in found]
+        if self.combine == "concatenate":
+            return ops.stop_gradient(ops.concatenate(parts, axis=-1))
+        return ops.stop_gradient(sum(parts) / len(parts))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """`(B, L, D)`, or `(B, L, layers · D)`."""
+        shapes = self._shapes(input_shape)
+        self._check_outputs(shapes)
+        grid = shapes[0][1:-1]
+        count = None if None in grid else math.prod(grid) - self.skip
+        widths = [shape[-1] for shape in shapes]
+        return (input_shape[0], count, sum(widths) if self.combine != "mean" else widths[0])
+
+    def check(self, input_shape: Sequence, grid: Sequence[int]) -> None:
+        """Requires the teacher's tokens to be those of a student.
+
+        Args:
+            input_shape: `(B, N1, …, Nd, C)` of the samples, B may be None.
+            grid: the student's tokens on every axis.
+
+        Raises:
+            ValueError: if the grids differ, or the numbers of tokens where the teacher gives no
+                grid.
+        """
+        grid, sample = tuple(grid), tuple(input_shape)[1:]
+        for shape in self._shapes(input_shape):
+            mine = shape[1:-1]
+            if len(mine) == 1 and hasattr(self.teacher.network, "patch"):
+                mine = grid_of(tuple(input_shape), self.teacher.network.patch)
+            elif len(mine) == 1 and mine[0] is not None:
+                mine = (mine[0] - self.front,)
+            if None in mine or mine == grid:
+                continue
+            if len(mine) == len(grid) or math.prod(mine) != math.prod(grid):
+                raise ValueError(
+                    f"the teacher {self.teacher.network.name!r} has tokens {mine} for samples "
+                    f"{sample}, and the student's grid is {grid}. Choose a teacher of the same "
+                    "grid, resize the samples inside of the teacher, or say by skip= how many of "
+                    "its tokens stand in front of the patches."
+                )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {
+            "teacher": keras.saving.serialize_keras_object(self.teacher),
+            "layers": None if self.blocks is None else list(self.blocks),
+            "skip": self.skip,
+            **{name: getattr(self, name) for name in ("combine", "normalize", "epsilon")},
+        }
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TeacherFeatureTarget:
+        """Makes a target from `get_config`."""
+        teacher = keras.saving.deserialize_keras_object(config["teacher"])
+        return cls(**{**config, "teacher": teacher})
+
+    def _features(self, x: Any) -> Any:
+        """Tokens `(B, L, D)` of one output, in float32."""
+        rows, *grid, width = sizes_of(x)
+        x = ops.reshape(ops.cast(x, "float32"), (rows, math.prod(grid), width))[:, self.skip :]
+        if not self.normalize:
+            return x
+        x = x - ops.mean(x, axis=-1, keepdims=True)
+        return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.epsilon)
+
+    def _known_outputs(self) -> Any:
+        """Symbolic outputs where the network has them, else nothing."""
+        return getattr(self.network, "outputs", None) or []
+
+    def _shapes(self, input_shape: Sequence) -> list:
+        samples = keras.KerasTensor(tuple(input_shape), dtype="float32")
+        return [tuple(x.shape) for x in tree.flatten(self.network.compute_output_spec(samples))]
+
+    def _check_outputs(self, shapes: Sequence) -> None:
+        if any(len(shape) < 3 for shape in shapes):
+            raise ValueError(
+                f"the teacher {self.teacher.network.name!r} gives {shapes}, no features of single "
+                "tokens (B, L, D) or places (B, …, D). Leave out its pooling, or give a "
+                "backbones.TokenTransformer."
+            )
+        if self.skip and any(len(shape) > 3 for shape in shapes):
+            raise ValueError(
+                f"the teacher {self.teacher.network.name!r} gives feature maps {shapes}, which "
+                f"have no tokens in front; received skip={self.skip}."
+            )
+        if self.combine == "mean" and len({shape[-1] for shape in shapes}) > 1:
+            raise ValueError(
+                f"the teacher's layers have shapes {shapes} and no common width for a mean; use "
+                "combine='concatenate', or layers of one width."
+            )
+
+
+def _as_teacher(network: keras.Layer, momentum: float | Callable | None) -> Teacher:
+    if isinstance(network, Teacher):
+        if momentum is not None:
+            raise ValueError(
+                f"TeacherFeatureTarget(momentum={momentum!r}) is for a network that is copied; a "
+                "Teacher has its own. Leave momentum out."
+            )
+        return network
+    if not isinstance(network, keras.Layer) or not network.built:
+        raise ValueError(
+            f"TeacherFeatureTarget copies a built network; received {network!r}. Build it, or call "
+            "it once on a batch, before."
+        )
+    return Teacher(network, momentum, dtype=network.dtype_policy, name="teacher")
+
+
+def _token_network(network: keras.Layer, layers: Sequence[int] | None) -> keras.Layer:
+    """The network itself, or one on the same weights that gives tokens of the wanted blocks."""
+    tokens = getattr(network, "token_model", None)
+    if tokens is not None:
+        pooled = any(len(x.shape) == 2 for x in network.outputs)
+        return tokens(layers=layers) if layers is not None or pooled else network
+    if layers is not None:
+        raise ValueError(
+            f"TeacherFeatureTarget(layers={list(layers)}) names blocks of a "
+            f"backbones.TokenTransformer; {network.name!r} has none. Let the network give the "
+            "outputs of several layers, and leave layers out."
+        )
+    return network

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the tokens that an encoder saw to values of those that it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.tokens._blocks import TransformerBlock
+from keras_ssl.tokens._positions import SinCosPositions
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class TransformerDecoder(keras.layers.Layer):
+    """A small transformer over what was seen and mask tokens at the places that are asked for.
+
+    Mask tokens stand behind the encoded ones, each with the position of its place; a transformer
+    does not care for their order. Only tokens that are asked for cost anything.
+
+    Args:
+        values: numbers to predict for a token; `None` takes those of the target.
+        width: features of a token.
+        depth: number of blocks.
+        heads: heads of a block.
+        mlp_ratio: hidden features of a block's feed-forward, in widths.
+        positions: settings of `SinCosPositions`; `None` for its usual ones.
+        embed_bias: whether the map from the encoder's width has an offset (MAE; VideoMAE: not).
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `decoder(encoded, plan=…, grid=…, seen=False, training=False)` with encoded
+    `(B, e + k, D)`, e tokens in front (class token, registers) and the kept ones of a
+    `masking.MaskPlan`, gives `(B, q, values)` for `plan.decode`; with `seen` those of the kept ones
+    in front, `(B, k + q, values)`. Where the plan gathers nothing, encoded is `(B, e + L, D)` and
+    all L tokens are predicted.
+
+    Raises:
+        ValueError: for sizes below 1.
+
+    Source: MAE, He et al. 2021, section 3; subsets: VideoMAE V2, Wang et al. 2023.
+
+    Example:
+        >>> plan = RandomMasking(0.75).plan(8, (14, 14), distribution.fixed_seed(0))
+        >>> decoder = TransformerDecoder(768, 512, 8, 16)
+        >>> decoder(keras.ops.ones((8, 1 + 49, 192)), plan=plan, grid=(14, 14)).shape
+        (8, 147, 768)
+    """
+
+    def __init__(
+        self,
+        values: int | None = None,
+        width: int = 512,
+        depth: int = 8,
+        heads: int = 16,
+        mlp_ratio: float = 4.0,
+        positions: Mapping[str, Any] | None = None,
+        embed_bias: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if min(width, heads) < 1 or depth < 0 or (values is not None and values < 1):
+            raise ValueError(
+                "TransformerDecoder needs values, width and heads of at least 1 and a depth of at "
+                f"least 0; received {values}, {width}, {heads} and {depth}."
+            )
+        self.values, self.width, self.depth, self.heads = values, int(width), int(depth), int(heads)
+        self.mlp_ratio, self.embed_bias, self.seed = mlp_ratio, embed_bias, seed
+        self.positions = dict(positions or {})
+        policy = self.dtype_policy
+        glorot = keras.initializers.GlorotUniform(layer_seed(seed, 1))
+        self.embed = keras.layers.Dense(
+            self.width,
+            use_bias=embed_bias,
+            kernel_initializer=glorot,
+            dtype=policy,
+            name="embed",
+        )
+        self.blocks = [
+            TransformerBlock(
+                self.heads,
+                mlp_ratio,
+                seed=layer_seed(seed, 2, index),
+                kernel_initializer="glorot_uniform",
+                dtype=policy,
+                name=f"block{index + 1}",
+            )
+            for index in range(self.depth)
+        ]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="norm")
+        self.place = SinCosPositions(**self.positions, dtype=policy, name="positions")
+
+    def build(self, encoded_shape: Any, *args: Any, **kwargs: Any) -> None:
+        """Makes all parts for encoded tokens `(B, e + k, D)`."""
+        if self.values is None:
+            raise ValueError(f"{self.name}: say how many values a token has, values=...")
+        inner = (None, None, self.width)
+        self.embed.build((None, None, encoded_shape[-1]))
+        for part in (*self.blocks, self.norm):
+            part.build(inner)
+        start = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(self.seed, 3))
+        self.mask_token = self.add_weight(shape=(self.width,), initializer=start, name="mask_token")
+        glorot = keras.initializers.GlorotUniform(layer_seed(self.seed, 4))
+        self.head = keras.layers.Dense(
+            self.values, kernel_initializer=glorot, dtype=self.dtype_policy, name="head"
+        )
+        self.head.build(inner)
+        self.built = True
+
+    def call(
+        self,
+        inputs: Any,
+        plan: Any,
+        grid: Sequence[int],
+        seen: bool = False,
+        training: bool = False,
+    ) -> Any:
+        """Predicted values of the tokens that are asked for."""
+        x = self.embed(inputs)
+        table = ops.cast(self.place.table(grid, self.width), x.dtype)
+        if plan.keep is None:
+            before = x.shape[1] - table.shape[0]
+            parts, asked = [x[:, :before], x[:, before:] + table[None]], table.shape[0]
+        else:
+            before, asked = x.shape[1] - plan.keep.shape[1], plan.decode.shape[1]
+            kept = x[:, before:] + ops.take(table, plan.keep, axis=0)
+            wanted = ops.cast(self.mask_token, x.dtype) + ops.take(table, plan.decode, axis=0)
+            parts = [x[:, :before], kept, wanted]
+            asked += plan.keep.shape[1] if seen else 0
+        padding = attended(plan, before)
+        x = ops.concatenate(parts, axis=1)
+        for block in self.blocks:
+            x = block(x, padding_mask=padding, training=training)
+        return self.head(self.norm(x[:, -asked:]))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("values", "width", "depth", "heads", "mlp_ratio", "embed_bias", "seed")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **own, "positions": self.positions}
+
+
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class MLPDecoder(keras.layers.Layer):
+    """Predicts the values of every token from that token alone: a linear map, or a small network.
+
+    Args:
+        values: numbers to predict for a token; `None` takes those of the target.
+        hidden: widths of layers with GELU in between; none makes it linear.
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `decoder(encoded, plan=…, grid=…, training=False)` with encoded `(B, e + L, D)` and a plan
+    that gathers nothing gives `(B, L, values)`.
+
+    Raises:
+        ValueError: for sizes below 1, or for a plan whose hidden tokens the encoder never got.
+
+    Source: SimMIM, Xie et al. 2021, section 3.2 (linear); GMML, Atito et al. 2022 (three hidden).
+    """
+
+    def __init__(
+        self,
+        values: int | None = None,
+        hidden: Sequence[int] = (),
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.hidden = tuple(int(width) for width in hidden)
+        if min((*self.hidden, values or 1)) < 1:
+            raise ValueError(
+                f"MLPDecoder needs values and hidden widths of at least 1; received {values} and "
+                f"{hidden}."
+            )
+        self.values, self.seed = values, seed
+
+    def build(self, encoded_shape: Any, *args: Any, **kwargs: Any) -> None:
+        """Makes the maps for encoded tokens `(B, e + L, D)`."""
+        if self.values is None:
+            raise ValueError(f"{self.name}: say how many values a token has, values=...")
+        self.maps, before = [], encoded_shape[-1]
+        for index, width in enumerate((*self.hidden, self.values)):
+            start = keras.initializers.GlorotUniform(layer_seed(self.seed, index))
+            dense = keras.layers.Dense(width, kernel_initializer=start, dtype=self.dtype_policy)
+            dense.build((None, None, before))
+            self.maps.append(dense)
+            before = width
+        self.built = True
+
+    def call(self, inputs: Any, plan: Any, grid: Sequence[int], training: bool = False) -> Any:
+        """Predicted values of all tokens."""
+        if plan.keep is not None:
+            raise ValueError(
+                f"{type(self).__name__} predicts a token from itself, so hidden tokens must be "
+                "replaced, not left out. Take a TransformerDecoder, or a masking without indices."
+            )
+        x = inputs[:, -plan.mask.shape[1] :]
+        for dense in self.maps[:-1]:
+            x = ops.gelu(dense(x), approximate=False)
+        return self.maps[-1](x)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {"values": self.values, "hidden": list(self.hidden), "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+def attended(plan: Any, before: int, decoder: bool = True) -> Any:
+    """Which tokens of a sequence may be attended to.
+
+    Args:
+        plan: a `masking.MaskPlan`.
+        before: number of tokens in front.
+        decoder: whether the tokens that are asked for stand behind.
+
+    Returns:
+        Boolean `(B, tokens)`, or `None` where all may.
+    """
+    parts = [(plan.shown, plan.keep)]
+    if decoder:
+        parts.append((plan.asked, plan.decode))
+    if all(flags is None for flags, _ in parts):
+        return None
+    flags = [ops.ones_like(ids, dtype="bool") if known is None else known for known, ids in parts]
+    front = ops.ones((ops.shape(flags[0])[0], before), "bool")
+    return ops.concatenate([front, *flags], axis=1)
