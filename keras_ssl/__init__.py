@@ -9,11 +9,14 @@ from keras_ssl import (
     evaluation,
     layers,
     losses,
+    masking,
     metrics,
     models,
     optimizers,
     recipes,
     schedules,
+    targets,
+    tokens,
     views,
 )
 from keras_ssl.core import SSLModel, Teacher, load_model
@@ -31,10 +34,13 @@ __all__ = [
     "layers",
     "load_model",
     "losses",
+    "masking",
     "metrics",
     "models",
     "optimizers",
     "recipes",
     "schedules",
+    "targets",
+    "tokens",
     "views",
 ]

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import modalities
 import pytest
 import quality
 
@@ -73,3 +74,17 @@ def test_a_transformer_learns_a_little_in_few_steps(method, data_dir, tmp_path):
     found = found_by(method, data_dir, tmp_path, steps, probe=True)
     gain = found["linear"] - found["random_linear"]
     assert gain >= NOTICEABLE_IN_TRANSFORMERS, found
+
+
+# Of the steps of the benchmark, in which masked models learn enough to be told from the untrained.
+MASKED_SHARE = {"images": 0.25}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", list(modalities.TASKS))
+def test_a_masked_model_learns(task, data_dir):
+    steps = int(modalities.TASKS[task].steps * MASKED_SHARE.get(task, 1.0))
+    _, _, found = modalities.run(task, data_dir, steps=steps)
+    if "images" not in task:
+        assert found["error"] <= 0.5 * found["mean_patch"], found
+    assert found["linear"] > found["random_linear"], found

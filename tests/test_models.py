@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_test import build, check_replicas, images, one_view, run_model_test, train
+from model_test import VOLUME, build, check_replicas, images, one_view, run_model_test, train
 
 from keras_ssl import backbones, models
 from keras_ssl.core import methods
@@ -81,13 +81,28 @@ SMALL = {
         "prototypes": (5, 4, 3),
         "recluster_every": 2,
     },
+    models.MAE: {"decoder": (12, 1, 2)},
+    models.SimMIM: {"unit": (8, 8)},
+    models.GMML: {},
+    models.ColorMAE: {"decoder": (12, 1, 2)},
+    models.VideoMAEV2: {"masking": 0.7, "decoder": (12, 1, 2)},
+    models.Uni4Eye: {
+        "volume_shape": VOLUME,
+        "volume_patch": (2, 2, 4),
+        "decoder_size": (12, 1, 2),
+    },
+    models.ThoraxMAE: {"decoder": (12, 1, 2)},
+    models.LVMAE: {"decoder": (12, 1, 2)},
+    models.AudioMAE: {"decoder": (12, 1, 2)},
+    models.SignalMAE: {"decoder": (12, 1, 2)},
 }
 # Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's, MMC iBOT's), by the
 # numbers of devices. Tracing four, compiling and half precisions cost as much as all the rest, so
-# one method of the engine has them and the others are slow tests.
-WHOLE = models.MoCoV2
+# one method of each engine has them and the others are slow tests.
+WHOLE = (models.MoCoV2, models.MAE)
 REPLICAS = {
-    WHOLE: (1, 2, 4),
+    models.MoCoV2: (1, 2, 4),
+    models.MAE: (1, 2, 4),
     models.BYOL: (1, 2),
     models.NNCLR: (1, 2),
     models.DirectPred: (1, 2),
@@ -98,14 +113,14 @@ REPLICAS = {
 
 @pytest.mark.parametrize("cls", list(SMALL), ids=lambda c: c.__name__)
 def test_model(cls):
-    run_model_test(cls, SMALL[cls], REPLICAS.get(cls, ()), compiled=cls is WHOLE)
+    run_model_test(cls, SMALL[cls], REPLICAS.get(cls, ()), compiled=cls in WHOLE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cls",
     # Franca's KoLeo is each device's own: its replicas are tested without.
-    [c for c in SMALL if c not in (WHOLE, models.Franca)],
+    [c for c in SMALL if c not in (*WHOLE, models.Franca)],
     ids=lambda c: c.__name__,
 )
 def test_model_in_full(cls):

@@ -5,6 +5,7 @@ import keras
 import pytest
 
 from keras_ssl import recipes
+from keras_ssl.core import methods
 
 # Written out here a second time, from the papers and the released codes:
 # epochs, batch, peak learning rate, warm-up epochs, final share, decay, head, predictor.
@@ -57,6 +58,16 @@ TABLE = {
     "mmc_imagenet": (800, 1024, 2e-3, 10, 5e-4, 0.04, (4096, 4096, 256), (4096, 256)),
     "franca_cifar": (1000, 256, 5e-4, 10, 2e-3, 0.04, (2048, 2048, 256), None),
     "franca_imagenet": (800, 2048, 7.01e-4 * 2**0.5, 128, 1e-3, 0.04, (2048, 2048, 384), None),
+    "simmim_cifar": (800, 256, 1e-3, 10, 0.0, 0.05, None, None),
+    "simmim_imagenet": (800, 2048, 4e-4, 10, 0.0, 0.05, None, None),
+    "gmml_cifar": (800, 256, 5e-4, 10, 2e-3, 0.04, None, None),
+    "gmml_imagenet": (800, 512, 1e-3, 10, 2e-3, 0.04, None, None),
+    "color_mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
+    "color_mae_imagenet": (300, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
+    "thorax_mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
+    "thorax_mae_imagenet": (800, 2048, 1.2e-3, 40, 0.0, 0.05, None, None),
+    "mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
+    "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -74,6 +85,8 @@ VIEWS = {
     "DirectPred": "direct_pred",
     "MixedBarlowTwins": "mixed_barlow_twins",
     "MMC": "byol",
+    "ColorMAE": "mae",
+    "ThoraxMAE": "thorax_mae",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -98,6 +111,10 @@ SETTINGS = {
     "ibot_imagenet": {"prototypes": 8192, "patch_projector": None, "term_weights": (1.0, 1.0)},
     "mmc_cifar": {"prototypes": 4096, "freeze_steps": 10, "temperature": 0.2},
     "mmc_imagenet": {"prototypes": 8192, "term_weights": (1.0, 1.0, 1.0)},
+    "mae_imagenet": {"loss": "l2", "decode": None},
+    "simmim_imagenet": {"loss": "l1", "unit": (32, 32)},
+    "gmml_imagenet": {"loss": "l1"},
+    "color_mae_imagenet": {"color": "green", "loss": "l2"},
     "franca_cifar": {"prototypes": 4096, "freeze_steps": 10, "levels": (1, 3, 6)},
     "franca_imagenet": {"term_weights": (1.0, 1.0, 0.1), "projected": False},
     "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
@@ -119,6 +136,7 @@ SETTINGS = {
     "vicreg_imagenet": {"invariance": 25, "variance": 25, "covariance": 1, "variance_scale": 1},
 }
 
+GLOROT = {"kernel_initializer": "glorot_uniform"}
 TRANSFORMERS = {
     "dino_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "ibot_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
@@ -126,6 +144,16 @@ TRANSFORMERS = {
     "mmc_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "mmc_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
     "dino_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
+    "mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
+    "mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
+    "simmim_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
+    "simmim_imagenet": ("base", {"layer_scale": 0.1, "drop_path": 0.1}),
+    "gmml_cifar": ("tiny", {"patch": 4}),
+    "gmml_imagenet": ("small", {}),
+    "color_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
+    "color_mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
+    "thorax_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
+    "thorax_mae_imagenet": ("small", {"positions": "sincos", **GLOROT}),
     "franca_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "franca_imagenet": (
         "base",
@@ -164,12 +192,12 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     if recipe.method != "SupCon":  # each of its recipes has those of its source
         assert recipe.views == VIEWS.get(recipe.method, recipe.method.lower())
     # Heads 8192 wide hold 134 million weights; narrow ones show the same settings.
-    narrow = {"projector": (16,) * len(head)}
+    narrow = {"projector": (16,) * len(head)} if head is not None else {}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
     backbone = tiny_encoder(recipe.image_shape)
-    if recipe.method in ("IBOT", "MMC", "Franca"):
-        backbone = tiny_transformer(recipe.image_shape, recipe.backbone_options["patch"])
+    if "vision transformer" in methods()[recipe.method].needs:
+        backbone = tiny_transformer(recipe.image_shape, recipe.backbone_options.get("patch", 16))
     model = recipe.build(recipe.image_shape, 10, seed=0, backbone=backbone, **narrow)
     rate = model.optimizer._learning_rate
     assert float(rate(warmup * 10)) == pytest.approx(peak)

@@ -121,7 +121,7 @@ class Recipe:
         batch_size: global batch.
         optimizer: optimizer and schedule.
         projector: arguments of `keras_ssl.layers.MLP`, or a tuple of widths for the method's own
-            kind of head.
+            kind of head; None where the method has none.
         predictor: the same for the predictor, where the method has one.
         teacher_momentum: momentum at step 0, ramped by half a cosine over the run.
         teacher_momentum_end: where that ramp ends.
@@ -143,7 +143,7 @@ class Recipe:
     epochs: int
     batch_size: int
     optimizer: Optimizer
-    projector: Mapping[str, Any] | tuple[int, ...]
+    projector: Mapping[str, Any] | tuple[int, ...] | None = None
     predictor: Mapping[str, Any] | tuple[int, ...] | None = None
     teacher_momentum: float | None = None
     teacher_momentum_end: float = 1.0
@@ -204,7 +204,8 @@ class Recipe:
         for name, epochs in self.delays.items():
             steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
             arguments[name] = round(steps)
-        arguments["projector"] = _head(self.projector, seed, PROJECTOR_SEED, "projector")
+        if self.projector is not None:
+            arguments["projector"] = _head(self.projector, seed, PROJECTOR_SEED, "projector")
         if self.predictor is not None:
             arguments["predictor"] = _head(self.predictor, seed, PREDICTOR_SEED, "predictor")
         if self.teacher_momentum is not None:

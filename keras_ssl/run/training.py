@@ -332,6 +332,8 @@ def _watchers(
     if len(images) > 1:
         found.append(callbacks.RepresentationMonitor(images, log_dir=log_dir))
     found.append(callbacks.ViewPictures(source.images, log_dir, every=every))
+    if hasattr(model, "reconstruct"):
+        found.append(callbacks.ReconstructionPictures(images, log_dir, every=every))
     if shows_tokens(model):
         found.append(callbacks.TokenPictures(images, log_dir, every=every))
     found.append(callbacks.TrainingBoard(log_dir))

@@ -70,10 +70,13 @@ _SWAV = Row((0.14, 1.0), _STRONG, blur=0.5, count=2, interpolation="bilinear", n
 _LEJEPA = Row((0.3, 1.0), _SOFT, blur=0.5, solarize=0.2, count=2)
 _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
-# Sources: google-research/simclr; facebookresearch/moco, simsiam, barlowtwins, vicreg, swav, dino;
-# bytedance/ibot; valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA;
-# rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of supervised training, which its
-# authors' data loader does not state.
+_MASKED = Row((0.2, 1.0), _NONE, gray=0.0)
+_GMML = Row((0.05, 1.0), _SOFT, blur=0.1, count=2, gray=0.0, jitter_probability=0.3)
+
+# Sources: google-research/simclr; facebookresearch/mae, moco, simsiam, barlowtwins, vicreg, swav,
+# dino; microsoft/SimMIM; Sara-Ahmed/GMML; lambert-x/medical_mae; bytedance/ibot; valeoai/Franca;
+# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on
+# ImageNet is the usual one of supervised training, which its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -100,6 +103,10 @@ IMAGENET_TABLE = {
     "hydra": (Row((0.08, 1.0), _NONE, gray=0.0),),
     "lejepa": (_LEJEPA, replace(_LEJEPA, area=(0.05, 0.3), size=98, count=6)),
     "sla": (Row((0.08, 1.0), _NONE, gray=0.0),),
+    "mae": (_MASKED,),
+    "simmim": (replace(_MASKED, area=(0.67, 1.0)),),
+    "thorax_mae": (replace(_MASKED, area=(0.5, 1.0)),),
+    "gmml": (_GMML,),
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -124,6 +131,10 @@ SMALL_TABLE = {
     "cacr": (Row((0.2, 1.0), (0.4, 0.4, 0.4, 0.4), jitter_probability=1.0, count=5, **_SMALL),),
     "lejepa": (Row((0.08, 1.0), _STRONG, solarize=0.2, count=4, **_SMALL),),
     "hydra": (Row((0.7, 1.0), _NONE, gray=0.0, **_SMALL),),
+    "mae": (replace(_MASKED, **_SMALL),),
+    "simmim": (replace(_MASKED, area=(0.67, 1.0), **_SMALL),),
+    "thorax_mae": (replace(_MASKED, area=(0.5, 1.0), **_SMALL),),
+    "gmml": (replace(_GMML, blur=0.0, **_SMALL),),
     "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):

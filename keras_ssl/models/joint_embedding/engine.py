@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,13 @@ import keras
 from keras import ops
 
 from keras_ssl import views as views_module
-from keras_ssl.core import SSLModel, distribution
 from keras_ssl.core.seeds import layer_seed
-from keras_ssl.layers import MLP, as_encoder, unsynchronized_batch_norms
+from keras_ssl.layers import MLP, as_encoder
 from keras_ssl.layers._encoder import for_sizes
+from keras_ssl.models.encoder_model import EncoderModel
 
 
-class JointEmbedding(SSLModel):
+class JointEmbedding(EncoderModel):
     """Compares projections of several views of one image; a method adds its losses.
 
     Calling the model gives the representation: raw images go through the deterministic part
@@ -54,7 +53,6 @@ class JointEmbedding(SSLModel):
             )
         self.views = views_module.get(views, image_shape=shape)
         self.view_encoder = for_sizes(self.encoder, getattr(self.views, "sizes", ()))
-        self.view_generator = keras.random.SeedGenerator(self.seed)
         self.projector = self.build_head(projector, self.width, position=1)
         self.built = True
 
@@ -98,11 +96,6 @@ class JointEmbedding(SSLModel):
         """Views of a batch of images, `(B, H, W, C)` uint8 or float32 in 0..1."""
         self.check_images(batch)
         return self.views(batch, seed=self.draw_seed())
-
-    def draw_seed(self) -> Any:
-        """The next seed of the views, int32 `(2,)`, alike on all replicas; fixed in evaluation."""
-        seed = self.view_seed
-        return distribution.next_seed(self.view_generator) if seed is None else seed
 
     def check_images(self, images: Any) -> None:
         """Raises when images cannot be what the encoder was made for.
@@ -157,53 +150,3 @@ class JointEmbedding(SSLModel):
         features = ops.concatenate(self.encode_views(views, training), axis=0)
         projected = self.projector(features, training=training)
         return ops.split(projected, len(views), axis=0)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Representations `(B, features)` of raw images `(B, H, W, C)`."""
-        return self.encoder(self.views.preprocess(inputs), training=training)
-
-    def standalone_encoder(self, preprocessing: bool = True, dtype: str = "uint8") -> keras.Model:
-        """The trained encoder as a plain Keras model, sharing its weights.
-
-        Args:
-            preprocessing: whether value range, size and normalisation are inside.
-            dtype: dtype of the raw images, `"uint8"` (0..255) or `"float32"` (0..1); with
-                `preprocessing=False` the input is float32, normalised by the caller.
-
-        Returns:
-            Functional model for `predict`, `save` and `export`. Where the images need no
-            resizing it is made of Keras' own layers and its file loads without this package.
-        """
-        if not preprocessing:
-            return self.encoder
-        shape = tuple(self.encoder.input_shape[1:])
-        size = getattr(getattr(self.views, "preprocessing", None), "size", None)
-        if None in shape and size is not None:
-            shape = (*size, shape[-1])
-        images = keras.Input(shape, dtype=dtype, name="images")
-        prepared = self._stock_preprocessing(dtype, shape[:2])(images)
-        features = self.encoder(prepared, training=False)
-        return keras.Model(images, features, name="encoder")
-
-    def _stock_preprocessing(self, dtype: str, size: tuple) -> Any:
-        """The deterministic part of the views, as a Keras layer where one says the same."""
-        own = getattr(self.views, "preprocessing", self.views.preprocess)
-        if not isinstance(own, views_module.Preprocess) or own.size not in (None, size):
-            return own
-        top = 255.0 if dtype == "uint8" else 1.0
-        mean, std = own.mean or (0.0,), own.std or (1.0,)
-        return keras.layers.Rescaling(
-            [1.0 / (top * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
-        )
-
-    def check_replicas(self, replicas: int) -> None:
-        """Warns of batch normalisation that would see one replica's rows only."""
-        names = unsynchronized_batch_norms(self.encoder)
-        if names:
-            warnings.warn(
-                f"{len(names)} BatchNormalization layers of the encoder ({', '.join(names[:3])}"
-                f"{', …' if len(names) > 3 else ''}) take statistics of one of {replicas} "
-                "replicas only; results will differ from one device. Convert the encoder with "
-                "keras_ssl.layers.synchronize_batch_norm(encoder).",
-                stacklevel=3,
-            )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the table of masked methods into the documentation from what small models of them hold.
+
+Used by MkDocs as a hook; `python docs/tools/masked_table.py` prints the table.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = str(Path(__file__).resolve().parents[2])
+MARK = "<!-- masked table -->"
+# Samples and patch of what is no picture.
+SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "AudioMAE": ((32, 32, 1), (4, 4)),
+    "SignalMAE": ((64, 1), (4,)),
+    "VideoMAEV2": ((4, 32, 32, 3), (2, 4, 4)),
+}
+OPTIONS = {"Uni4Eye": {"volume_shape": (16, 16, 16, 1), "volume_patch": (4, 4, 4)}}
+
+
+def table() -> str:
+    """Returns the parts of every masked method, as Markdown.
+
+    Returns:
+        A header and one row for each method, in order of name.
+    """
+    if ROOT not in sys.path:
+        sys.path.insert(0, ROOT)
+    from keras_ssl import models
+    from keras_ssl.core import methods
+
+    rows = ["| method | tokenizer | masking | decoder | target | loss |", "|---" * 6 + "|"]
+    for name, method in methods().items():
+        if issubclass(method.cls, models.MaskedModeling):
+            rows.append(f"| {' | '.join((f'`{name}`', *_parts(method.cls)))} |")
+    return "\n".join(rows)
+
+
+def _parts(cls: type) -> list[str]:
+    from keras_ssl import backbones, tokens
+
+    name, sizes = cls.__name__, {"depth": 1, "heads": 2}
+    if name == "LVMAE":
+        encoder = backbones.TokenTransformer(tokens.EmbeddingTokenizer(24), (16, 8), **sizes)
+    elif name in SHAPES:
+        shape, patch = SHAPES[name]
+        encoder = backbones.TokenTransformer(tokens.PatchTokenizer(patch, 24), shape, **sizes)
+    else:
+        encoder = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
+    model = cls(encoder, **OPTIONS.get(name, {}))
+    tokenizer = _named(encoder.tokenizer, ("patch",))
+    if name == "Uni4Eye":
+        tokenizer += ", " + _named(model.volume_encoder.tokenizer, ("patch",))
+    masking = _named(model.masking, ("ratio", "color", "group", "share"))
+    if model.decode is not None:
+        masking += "; decoder: " + _named(model.decode, ("ratio",))
+    decoder, target = (_each(p) for p in (model.decoder, model.target))
+    return [
+        tokenizer,
+        masking,
+        " and ".join(_named(p, ("width", "depth", "heads", "hidden")) for p in decoder),
+        " and ".join(_named(p, ("normalize",)) for p in target),
+        f"`{model.loss}`",
+    ]
+
+
+def _each(part: Any) -> list:
+    return list(part.values()) if hasattr(part, "values") and hasattr(part, "keys") else [part]
+
+
+def _named(layer: Any, settings: tuple[str, ...]) -> str:
+    """A layer's class with those of some settings that it has."""
+    held = [(n, getattr(layer, n)) for n in settings if getattr(layer, n, None) not in (None, ())]
+    inside = ", ".join(f"{n}={tuple(v) if isinstance(v, list) else v!r}" for n, v in held)
+    return f"`{type(layer).__name__}({inside})`"
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Puts the table in the place of its mark; called by MkDocs for each page."""
+    return markdown.replace(MARK, table()) if MARK in markdown else markdown
+
+
+if __name__ == "__main__":
+    print(table())

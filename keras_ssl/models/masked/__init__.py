@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masked modelling: what is hidden is predicted from what is seen."""
+
+from keras_ssl.models.masked.audio_mae import AudioMAE
+from keras_ssl.models.masked.color_mae import ColorMAE
+from keras_ssl.models.masked.engine import MaskedModeling
+from keras_ssl.models.masked.gmml import GMML
+from keras_ssl.models.masked.lv_mae import LVMAE
+from keras_ssl.models.masked.mae import MAE
+from keras_ssl.models.masked.signal_mae import SignalMAE
+from keras_ssl.models.masked.simmim import SimMIM
+from keras_ssl.models.masked.thorax_mae import ThoraxMAE
+from keras_ssl.models.masked.uni4eye import Uni4Eye
+from keras_ssl.models.masked.video_mae_v2 import VideoMAEV2
+
+__all__ = [
+    "AudioMAE",
+    "ColorMAE",
+    "GMML",
+    "LVMAE",
+    "MAE",
+    "MaskedModeling",
+    "SignalMAE",
+    "SimMIM",
+    "ThoraxMAE",
+    "Uni4Eye",
+    "VideoMAEV2",
+]

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine of masked modelling: tokenizer → masking → encoder → decoder → target → loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ssl import losses, targets
+from keras_ssl import views as views_module
+from keras_ssl.backbones import TokenTransformer
+from keras_ssl.core import distribution
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.masking import (
+    BlockMasking,
+    Masking,
+    MaskPlan,
+    RandomMasking,
+    ScheduledMasking,
+    decode_of,
+    decode_part,
+)
+from keras_ssl.models.encoder_model import EncoderModel
+from keras_ssl.tokens import MaskToken, TransformerDecoder, gather_tokens, spread, tokens_at
+
+# Tells the masks of a step from its views.
+MASKS, DECODED = 7001, 7002
+
+
+class MaskedModeling(EncoderModel):
+    """Predicts what is hidden of a sample from what is seen; a method chooses the parts.
+
+    The modality is only the encoder's tokenizer. Calling the model gives the representation of
+    whole samples.
+
+    Class attributes:
+        layout: `"replace"` where hidden tokens become mask tokens whatever the masking, so that
+            the encoder sees all places; else a plan with indices gathers the visible ones.
+        several_views: whether the views may be several.
+
+    Args:
+        encoder: a `backbones.TokenTransformer`, such as `backbones.VisionTransformer`.
+        masking: a strategy of `masking`, or a ratio for `masking.RandomMasking`.
+        decoder: `(width, depth, heads)` of a `tokens.TransformerDecoder`, or a layer called as it
+            is; where a class has several `loss_terms`, a dict with one for each.
+        target: a layer of `targets`, or `"pixels"` or `"normalized"`; a dict like the decoder's.
+        loss: of a token: `"l2"`, `"l1"`, `"smooth_l1"`, `"cosine"` or `"cross_entropy"`.
+        decode: which hidden tokens are predicted: `None` for all, a share of them, or a masking
+            strategy whose visible tokens are.
+        views: name of views or a layer that makes one view of every sample; `None` leaves samples
+            as they are (uint8 becomes 0..1).
+        **kwargs: `seed`, `name`, `dtype`.
+
+    Raises:
+        ValueError: for an encoder without tokens, a ratio that leaves nothing visible or hidden,
+            or parts that do not fit each other.
+    """
+
+    loss_terms = ("reconstruction",)
+    layout: str | None = None
+    several_views = False
+
+    def __init__(
+        self,
+        encoder: TokenTransformer,
+        masking: float | keras.Layer = 0.75,
+        decoder: Sequence[int] | keras.Layer | Mapping[str, Any] = (512, 8, 16),
+        target: str | keras.Layer | Mapping[str, Any] = "normalized",
+        loss: str = "l2",
+        decode: float | keras.Layer | None = None,
+        views: str | keras.Layer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.encoder = checked_encoder(encoder, type(self).__name__)
+        self.views = self.checked_views(views)
+        self.masking: Any = RandomMasking(masking) if isinstance(masking, float) else masking
+        if not isinstance(self.masking, keras.Layer):
+            raise ValueError(
+                f"masking is a ratio such as 0.75 or a layer of keras_ssl.masking; received "
+                f"{masking!r}."
+            )
+        self.loss, self.decode = losses.checked_token_error(loss), decode
+        grid = self.encoder.grid
+        for strategy in (self.masking, decode):
+            if isinstance(strategy, (Masking, BlockMasking, ScheduledMasking)):
+                # Raises where the grid leaves nothing visible or nothing hidden.
+                strategy.visible(grid)
+        self.mask_token = None
+        if self.layout == "replace" or getattr(self.masking, "replaces", False):
+            start = keras.initializers.TruncatedNormal(stddev=0.02)
+            self.mask_token = MaskToken(start, layer_seed(self.seed, 1), dtype=self.dtype_policy)
+            self.mask_token.build((None, *grid, self.encoder.width))
+        self.target = self._each(target, self._target)
+        self.decoder = self._each(decoder, self._decoder)
+        self.built = True
+
+    def checked_views(self, views: Any) -> Any:
+        """A layer that makes one view of a sample, or `None`.
+
+        Raises:
+            ValueError: if it makes several, or of another size than the encoder's.
+        """
+        if views is None:
+            return None
+        shape = self.encoder.sample_shape
+        if isinstance(views, views_module.Pipeline):
+            views = views_module.MultiCrop([(views, 1)])
+        views = views_module.get(views, image_shape=shape)
+        if getattr(views, "count", 1) != 1 and not self.several_views:
+            raise ValueError(
+                f"{type(self).__name__} sees one view of a sample; {views.name!r} makes "
+                f"{views.count}. Give a views.Pipeline, or None."
+            )
+        made = views.compute_output_shape((None, *shape))[0]
+        if tuple(made[1:]) != tuple(shape):
+            raise ValueError(
+                f"the views are of {tuple(made[1:])}, the encoder was made for {tuple(shape)}."
+            )
+        return views
+
+    # --- parts ----------------------------------------------------------------------------
+
+    def _each(self, given: Any, make: Any) -> Any:
+        """One part, or one for each loss term."""
+        if not isinstance(given, Mapping):
+            if len(self.loss_terms) != 1:
+                given = {name: given for name in self.loss_terms}
+            else:
+                return make(given, self.loss_terms[0])
+        if set(given) != set(self.loss_terms):
+            raise ValueError(
+                f"{type(self).__name__} has the loss terms {list(self.loss_terms)}; a dict of "
+                f"parts must name these, received {list(given)}."
+            )
+        return {name: make(given[name], name) for name in self.loss_terms}
+
+    def _target(self, target: Any, term: str) -> keras.Layer:
+        if isinstance(target, str):
+            names = {"pixels": None, "normalized": "patch"}
+            if target not in names:
+                raise ValueError(
+                    f"target must be one of {list(names)} or a layer; received {target!r}."
+                )
+            target = targets.PixelTarget(self.encoder.patch, normalize=names[target])
+        target.check(self.encoder.batch_shape, self.encoder.grid)
+        if target.categorical != (self.loss == "cross_entropy"):
+            raise ValueError(
+                f"{type(target).__name__} and loss={self.loss!r} do not go together: classes are "
+                'predicted with "cross_entropy", numbers with another loss.'
+            )
+        return target
+
+    def _decoder(self, decoder: Any, term: str) -> keras.Layer:
+        target = self.target if len(self.loss_terms) == 1 else self.target[term]
+        return self.build_decoder(decoder, target, self.encoder, self.loss_terms.index(term))
+
+    def build_decoder(
+        self, decoder: Any, target: keras.Layer, encoder: TokenTransformer, position: int = 0
+    ) -> keras.Layer:
+        """A built decoder for what a target asks of an encoder's tokens.
+
+        Args:
+            decoder: `(width, depth, heads)` or a layer.
+            target: layer that says how many values a token has.
+            encoder: the encoder whose tokens are decoded.
+            position: tells this decoder's initial weights from the other decoders'.
+
+        Returns:
+            The built layer.
+
+        Raises:
+            ValueError: if a given layer predicts another number of values.
+        """
+        values = target.head_width(encoder.batch_shape)
+        if not isinstance(decoder, keras.Layer):
+            width, depth, heads = decoder
+            decoder = TransformerDecoder(
+                values,
+                width,
+                depth,
+                heads,
+                seed=layer_seed(self.seed, 2, position),
+                dtype=self.dtype_policy,
+            )
+        if decoder.values is None:
+            decoder.values = values
+        if decoder.values != values:
+            raise ValueError(
+                f"the decoder predicts {decoder.values} values of a token, the target "
+                f"{type(target).__name__} has {values}. Leave values=None to take the target's."
+            )
+        if not decoder.built:
+            decoder.build((None, None, encoder.width))
+        return decoder
+
+    # --- the questions ----------------------------------------------------------------------
+
+    def make_views(self, batch: Any) -> dict[str, Any]:
+        """One view of every sample, and which of its tokens are hidden."""
+        inputs = self.one_view(batch)
+        return {"inputs": inputs, "plan": self.draw_plan(inputs, self.encoder)}
+
+    def one_view(self, samples: Any) -> Any:
+        """One view of every sample, as the encoder takes it."""
+        return self.all_views(samples)[0]
+
+    def all_views(self, samples: Any) -> list:
+        """All views of every sample, one where there are none."""
+        if not isinstance(samples, Mapping):
+            self.check_samples(samples)
+        if self.views is None:
+            return [self.preprocess(samples)]
+        return self.views(samples, seed=self.draw_seed())
+
+    def check_samples(self, samples: Any) -> None:
+        """Raises when samples cannot be what the encoder was made for.
+
+        Raises:
+            ValueError: for another rank or number of channels.
+        """
+        wanted = self.encoder.sample_shape
+        shape: tuple = tuple(getattr(samples, "shape", ()))
+        if len(shape) != len(wanted) + 1 or shape[-1] not in (wanted[-1], None):
+            raise ValueError(
+                f"{type(self).__name__} takes samples (batch, {', '.join(map(str, wanted))}); "
+                f"received shape {shape}. Add or convert the channel axis, or build the encoder "
+                "for it."
+            )
+
+    def draw_plan(self, inputs: Any, encoder: TokenTransformer) -> MaskPlan:
+        """Which tokens of samples `(B, …)` are hidden in this step."""
+        return self.plan_for(inputs, encoder, distribution.fold_in(self.draw_seed(), MASKS))
+
+    def plan_for(self, inputs: Any, encoder: TokenTransformer, seed: Any) -> MaskPlan:
+        """Which tokens of samples `(B, …)` are hidden by a seed, int32 `(2,)`."""
+        rows, grid = ops.shape(keras.tree.flatten(inputs)[0])[0], encoder.grid_of(inputs)
+        step = getattr(getattr(self, "optimizer", None), "iterations", None)
+        plan = self.masking.plan(rows, grid, seed, inputs=inputs, step=step)
+        if self.layout == "replace":
+            return MaskPlan(plan.mask)
+        if self.decode is None:
+            return plan
+        if isinstance(self.decode, float):
+            return decode_part(plan, self.decode)
+        seed = distribution.fold_in(seed, DECODED)
+        return decode_of(plan, self.decode.plan(rows, grid, seed, inputs=inputs, step=step))
+
+    def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
+        """How far predictions are from what was hidden."""
+        inputs, plan = views["inputs"], views["plan"]
+        return self.terms(inputs, plan, self.encoder, self.decoder, self.target, training)
+
+    def terms(
+        self,
+        inputs: Any,
+        plan: MaskPlan,
+        encoder: TokenTransformer,
+        decoder: Any,
+        target: Any,
+        training: bool,
+    ) -> dict[str, Any]:
+        """The losses of samples under a plan, of one decoder and target or one for each term."""
+        encoded = encoder.encode(inputs, plan, self.mask_token, training=training)
+        losses_of = {}
+        for name in self.loss_terms:
+            one, wanted = (p[name] if isinstance(p, Mapping) else p for p in (decoder, target))
+            predicted = one(encoded, plan=plan, grid=encoder.grid_of(inputs), training=training)
+            wanted, weight = wanted(inputs, training=training), plan.mask
+            if plan.decode is not None:
+                wanted, weight = tokens_at(wanted, plan.decode), plan.weight
+            losses_of[name] = losses.token_error(predicted, wanted, weight, self.loss)
+        return losses_of
+
+    def encode(self, inputs: Any, plan: MaskPlan, training: bool = False) -> Any:
+        """Tokens `(B, e + k, D)` of what is seen; of all places where hidden ones are replaced."""
+        return self.encoder.encode(inputs, plan, self.mask_token, training=training)
+
+    def teachers(self) -> list:
+        """Teachers of targets that follow the encoder."""
+        every = self.target.values() if isinstance(self.target, Mapping) else [self.target]
+        following = [
+            t for t in every if getattr(getattr(t, "teacher", None), "momentum", None) is not None
+        ]
+        return [(target.teacher, self.encoder) for target in following]
+
+    # --- to look at ---------------------------------------------------------------------------
+
+    def reconstruct(self, samples: Any, seed: int = 0) -> dict[str, Any]:
+        """What the model sees of samples and what it makes of it, for pictures.
+
+        Args:
+            samples: `(B, …)` as the model takes them.
+            seed: of the mask.
+
+        Returns:
+            `original`, `masked` (the mean of all samples where hidden) and `reconstruction`
+            (predictions where hidden, the sample elsewhere), float32 of the samples' shape.
+
+        Raises:
+            ValueError: for a target whose predictions are no samples.
+        """
+        target, decoder = (
+            p[self.loss_terms[0]] if isinstance(p, Mapping) else p
+            for p in (self.target, self.decoder)
+        )
+        if not hasattr(target, "to_pixels"):
+            raise ValueError(f"{type(target).__name__} predicts no samples that could be shown.")
+        inputs = self.preprocess(samples)
+        grid = self.encoder.grid_of(inputs)
+        plan = self.plan_for(inputs, self.encoder, distribution.fixed_seed(seed))
+        encoded = self.encode(inputs, plan)
+        if plan.keep is None:
+            predicted = decoder(encoded, plan=plan, grid=grid)
+        else:
+            # All hidden tokens, whatever is asked for in training.
+            every = ops.concatenate([plan.keep, plan.hidden], axis=1)
+            whole = plan._replace(decode=every, asked=tokens_at(plan.mask, every) > 0.5)
+            predicted = gather_tokens(decoder(encoded, plan=whole, grid=grid), plan.restore)
+        hidden = spread(plan.mask, grid, self.encoder.patch)
+        return {
+            "original": inputs,
+            "masked": inputs * (1.0 - hidden) + hidden * ops.mean(inputs),
+            "reconstruction": target.to_pixels(predicted, inputs, plan.mask),
+        }
+
+
+def checked_encoder(encoder: Any, name: str) -> TokenTransformer:
+    """The encoder, if it is made of tokens.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not isinstance(encoder, TokenTransformer):
+        raise ValueError(
+            f"{name} hides tokens, so its encoder must be a backbones.TokenTransformer such as "
+            f"backbones.VisionTransformer(...); received {type(encoder).__name__}. Your own Keras "
+            "layers may be its tokenizer: backbones.TokenTransformer(tokenizer, input_shape)."
+        )
+    return encoder

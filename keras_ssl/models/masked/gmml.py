@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GMML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ssl import losses
+from keras_ssl.backbones import TokenTransformer
+from keras_ssl.core import distribution, register
+from keras_ssl.masking import GroupCorruption, MaskPlan
+from keras_ssl.models.masked.engine import MASKS, MaskedModeling, checked_encoder
+from keras_ssl.targets import PixelTarget
+from keras_ssl.tokens import MLPDecoder
+
+# Of twelve blocks: the sixth, eighth, tenth and last.
+DEPTHS = (1 / 2, 2 / 3, 5 / 6, 1.0)
+
+
+@register(
+    paper="GMML is All you Need",
+    year=2022,
+    family="masked modelling",
+    modality="image",
+    needs=("vision transformer",),
+)
+class GMML(MaskedModeling):
+    """Overwrites connected groups of pixels and regresses what was there.
+
+    Rectangles of an image are filled with noise or with another image, not bound to patches. The
+    loss is the mean absolute error of overwritten pixels, each of the global batch weighing the
+    same.
+
+    Args:
+        encoder: a `backbones.VisionTransformer`.
+        masking: a `masking.GroupCorruption`; None for the paper's.
+        blocks: blocks, counted from 1, whose mean is decoded; None for the paper's, of twelve the
+            6th, 8th, 10th and 12th.
+        decoder: layer from tokens to pixels; None for three hidden layers of the encoder's width.
+        target: `"pixels"`, or a layer of `targets`.
+        loss: `"l1"` or `"l2"`.
+        views: name of views or a layer, of one or several views; None for none.
+        **kwargs: `seed`, `name`, `dtype`.
+
+    Raises:
+        ValueError: for blocks that are not there, or an encoder without tokens.
+
+    Source: Atito et al., 2022, section 3; https://arxiv.org/abs/2205.14986.
+
+    Example:
+
+    ```python
+    encoder = backbones.VisionTransformer("tiny", (32, 32, 3), patch=4)
+    model = GMML(encoder)
+    model.compile(optimizers.AdamW(5e-4, weight_decay=0.04, clipnorm=3.0))
+    model.fit(dataset)
+    ```
+    """
+
+    several_views = True
+
+    def __init__(
+        self,
+        encoder: TokenTransformer,
+        masking: keras.Layer | None = None,
+        blocks: Sequence[int] | None = None,
+        decoder: keras.Layer | None = None,
+        target: str | keras.Layer = "pixels",
+        loss: str = "l1",
+        views: str | keras.Layer | None = "gmml",
+        **kwargs: Any,
+    ):
+        depth = len(checked_encoder(encoder, type(self).__name__).blocks)
+        self.blocks = tuple(blocks or sorted({max(round(d * depth), 1) for d in DEPTHS}))
+        masking = GroupCorruption() if masking is None else masking
+        decoder = MLPDecoder(hidden=(encoder.width,) * 3) if decoder is None else decoder
+        super().__init__(encoder, masking, decoder, target, loss, views=views, **kwargs)
+
+    def make_views(self, batch: Any) -> dict[str, Any]:
+        """Clean views one after the other, corrupted ones, and where they differ."""
+        clean = ops.concatenate(self.all_views(batch), axis=0)
+        seed = distribution.fold_in(self.draw_seed(), MASKS)
+        corrupted, mask = self.masking(clean, seed=seed)
+        return {"inputs": clean, "corrupted": corrupted, "mask": mask}
+
+    def predict_tokens(self, images: Any, training: bool = False) -> Any:
+        """Predicted values `(B, L, P)` of all patches of corrupted images."""
+        encoded = self.encoder.encode(images, blocks=self.blocks, training=training)
+        plan = MaskPlan(encoded[:, self.encoder.prefix.count :, 0])
+        grid = self.encoder.grid_of(images)
+        return self.decoder(encoded, plan=plan, grid=grid, training=training)
+
+    def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
+        """How far predictions are from overwritten pixels."""
+        predicted = self.predict_tokens(views["corrupted"], training)
+        values = PixelTarget(self.encoder.patch)
+        weight = values(ops.broadcast_to(views["mask"], ops.shape(views["inputs"])))
+        wanted = self.target(views["inputs"], training=training)
+        return {"reconstruction": losses.token_error(predicted, wanted, weight, self.loss)}
+
+    def reconstruct(self, samples: Any, seed: int = 0) -> dict[str, Any]:
+        """What the model sees of images and what it makes of it; see `MaskedModeling`."""
+        inputs = self.preprocess(samples)
+        corrupted, mask = self.masking(inputs, seed=distribution.fixed_seed(seed))
+        made = self.target.to_pixels(self.predict_tokens(corrupted), inputs)
+        shown = ops.where(mask > 0.5, made, inputs)
+        return {"original": inputs, "masked": corrupted, "reconstruction": shown}

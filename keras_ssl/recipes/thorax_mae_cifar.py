@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MAE for chest X-rays with a small vision transformer, on images of up to 96 pixels.
+
+| what | value |
+|---|---|
+| encoder | ViT-Tiny, patch 4, fixed sine-cosine positions, Glorot-uniform weights |
+| masks | 90 % of the patches, single ones |
+| decoder | width 96, 2 blocks, 3 heads |
+| target | pixels, each patch standardised |
+| views | crop of 50 to 100 % of the area, flip |
+| batch, epochs | 256, 800 |
+| optimizer | AdamW, 1.5e-3, beta_2 0.95 |
+| schedule | 40 epochs of warm-up, cosine to 0 |
+| weight decay | 0.05; not on biases and norms |
+
+Source: Xiao et al., 2022 (https://arxiv.org/abs/2210.12843); the rest as `mae_cifar`.
+"""
+
+from keras_ssl.recipes._recipe import Optimizer, Recipe
+
+RECIPE = Recipe(
+    name="thorax_mae_cifar",
+    method="ThoraxMAE",
+    source="Xiao et al., 2022; lambert-x/medical_mae",
+    views="thorax_mae",
+    data="cifar",
+    backbone="vit_tiny",
+    backbone_options={"patch": 4, "positions": "sincos", "kernel_initializer": "glorot_uniform"},
+    image_shape=(32, 32, 3),
+    epochs=800,
+    batch_size=256,
+    optimizer=Optimizer(
+        "adamw",
+        learning_rate=1.5e-3,
+        warmup_epochs=40,
+        weight_decay=0.05,
+        options={"beta_2": 0.95},
+    ),
+    model={"decoder": (96, 2, 3)},
+)
