@@ -189,11 +189,11 @@ def test_pictures_reach_the_board(name, tmp_path):
     picture = evaluation.reconstruction_picture(model, x[:2])
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3
     if name == "image":
-        # Two rows of three pictures of 16 pixels, four times enlarged; the last is the original.
-        assert picture.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
+        # Two rows of three pictures of 16 pixels, eight times enlarged; the last is the original.
+        assert picture.shape == (2 * 130 + 2, 3 * 130 + 2, 3)
         low, high = np.percentile(x[:2] / 255.0, [0.5, 99.5])
         want = np.clip((x[1] / 255.0 - low) / (high - low), 0, 1) * 255
-        assert np.abs(picture[70:134:4, 136:200:4].astype(float) - want).max() <= 1.0
+        assert np.abs(picture[132:260:8, 262:390:8].astype(float) - want).max() <= 1.0
     assert not np.array_equal(picture, evaluation.reconstruction_picture(model, x[:2], seed=1))
     model.compile(keras.optimizers.SGD(0.1))
     watcher = callbacks.ReconstructionPictures(x, tmp_path, count=2)

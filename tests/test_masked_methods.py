@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 from model_test import encoder_for, images, samples, small_transformer
+from test_masked import digit_encoder, learn_digits
 
 from keras_ssl import backbones, losses, masking, models, targets, tokens
 from keras_ssl.core import distribution
@@ -264,3 +265,25 @@ def test_the_scale_of_an_embedding_does_not_matter():
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
     assert terms(model, x, plan)["reconstruction"] == pytest.approx(found[0], rel=1e-6)
+
+
+# --- learning ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (models.SimMIM, {"unit": (4, 4)}),
+        (models.GMML, {}),
+        (models.ColorMAE, {"decoder": (32, 2, 4)}),
+        # A tenth of 16 patches is one.
+        (models.ThoraxMAE, {"decoder": (32, 2, 4)}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_digits_are_told_apart_with_few_labels(cls, options):
+    """With 50 labels; the gains were 0.12, 0.09, 0.21 and 0.06, two standard errors are 0.04."""
+    model = cls(digit_encoder(), views=None, seed=0, **options)
+    _, random, trained = learn_digits(model)
+    assert trained > random + 0.04

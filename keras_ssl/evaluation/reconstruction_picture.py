@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-SLICES, GAP, SIDE = 6, 2, 64
+SLICES, GAP, SIDE = 6, 2, 128
 KINDS = ("masked", "reconstruction", "original")
 
 

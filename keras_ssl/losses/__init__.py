@@ -32,7 +32,7 @@ from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
 from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
-from keras_ssl.losses.reconstruction import checked_token_error, token_error
+from keras_ssl.losses.reconstruction import token_error
 from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
@@ -53,7 +53,6 @@ __all__ = [
     "cacr_momentum",
     "cacr_repulsion",
     "centered_softmax",
-    "checked_token_error",
     "classification",
     "cross_correlation",
     "dcl",

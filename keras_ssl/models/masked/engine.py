@@ -14,6 +14,7 @@ from keras_ssl import views as views_module
 from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import distribution
 from keras_ssl.core.seeds import layer_seed
+from keras_ssl.losses.reconstruction import checked_token_error
 from keras_ssl.masking import (
     BlockMasking,
     Masking,
@@ -83,7 +84,7 @@ class MaskedModeling(EncoderModel):
                 f"masking is a ratio such as 0.75 or a layer of keras_ssl.masking; received "
                 f"{masking!r}."
             )
-        self.loss, self.decode = losses.checked_token_error(loss), decode
+        self.loss, self.decode = checked_token_error(loss), decode
         grid = self.encoder.grid
         for strategy in (self.masking, decode):
             if isinstance(strategy, (Masking, BlockMasking, ScheduledMasking)):
