@@ -5,7 +5,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_test import VOLUME, build, check_replicas, images, one_view, run_model_test, train
+from model_test import (
+    VOLUME,
+    build,
+    check_replicas,
+    images,
+    one_view,
+    run_model_test,
+    train,
+    weights,
+)
 
 from keras_ssl import backbones, models
 from keras_ssl.core import methods
@@ -82,7 +91,7 @@ SMALL = {
         "recluster_every": 2,
     },
     models.MAE: {"decoder": (12, 1, 2)},
-    models.SimMIM: {"unit": (8, 8)},
+    models.SimMIM: {"unit": (4, 4)},
     models.GMML: {},
     models.ColorMAE: {"decoder": (12, 1, 2)},
     models.VideoMAEV2: {"masking": 0.7, "decoder": (12, 1, 2)},
@@ -130,6 +139,15 @@ def test_model_in_full(cls):
 @pytest.mark.slow
 def test_replicas_with_the_views_of_the_paper():
     check_replicas(models.SimCLR, SMALL[models.SimCLR], own_views=True)
+
+
+@pytest.mark.parametrize(
+    "cls", [c for c in SMALL if issubclass(c, models.MaskedModeling)], ids=lambda c: c.__name__
+)
+def test_equal_seeds_make_equal_models(cls):
+    first, second = (weights(build(cls, SMALL[cls])) for _ in range(2))
+    for mine, theirs in zip(first.values(), second.values(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_every_method_is_tested():

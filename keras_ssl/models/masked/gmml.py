@@ -12,6 +12,7 @@ from keras import ops
 from keras_ssl import losses
 from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import distribution, register
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.masking import GroupCorruption, MaskPlan
 from keras_ssl.models.masked.engine import MASKS, MaskedModeling, checked_encoder
 from keras_ssl.targets import PixelTarget
@@ -77,15 +78,23 @@ class GMML(MaskedModeling):
         depth = len(checked_encoder(encoder, type(self).__name__).blocks)
         self.blocks = tuple(blocks or sorted({max(round(d * depth), 1) for d in DEPTHS}))
         masking = GroupCorruption() if masking is None else masking
-        decoder = MLPDecoder(hidden=(encoder.width,) * 3) if decoder is None else decoder
+        if decoder is None:
+            options = {"seed": layer_seed(kwargs.get("seed"), 2), "dtype": kwargs.get("dtype")}
+            decoder = MLPDecoder(hidden=(encoder.width,) * 3, **options)
         super().__init__(encoder, masking, decoder, target, loss, views=views, **kwargs)
 
     def make_views(self, batch: Any) -> dict[str, Any]:
         """Clean views one after the other, corrupted ones, and where they differ."""
-        clean = ops.concatenate(self.all_views(batch), axis=0)
+        clean = self.all_views(batch)
         seed = distribution.fold_in(self.draw_seed(), MASKS)
-        corrupted, mask = self.masking(clean, seed=seed)
-        return {"inputs": clean, "corrupted": corrupted, "mask": mask}
+        # View by view: together, rows of other devices would lie between those of two views.
+        made = [
+            self.masking(view, seed=distribution.fold_in(seed, index))
+            for index, view in enumerate(clean)
+        ]
+        parts = (clean, *zip(*made, strict=True))
+        joined = [ops.concatenate(list(part), axis=0) for part in parts]
+        return dict(zip(("inputs", "corrupted", "mask"), joined, strict=True))
 
     def predict_tokens(self, images: Any, training: bool = False) -> Any:
         """Predicted values `(B, L, P)` of all patches of corrupted images."""

@@ -10,6 +10,7 @@ import keras
 
 from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import register
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.masking import GroupedMasking
 from keras_ssl.models.masked.engine import MaskedModeling
 from keras_ssl.tokens import MLPDecoder
@@ -74,5 +75,7 @@ class SimMIM(MaskedModeling):
             group = [side // step for side, step in zip(unit, patch, strict=True)]
             masking = GroupedMasking(group, masking)
         self.unit = unit
-        decoder = MLPDecoder() if decoder is None else decoder
+        if decoder is None:
+            options = {"seed": layer_seed(kwargs.get("seed"), 2), "dtype": kwargs.get("dtype")}
+            decoder = MLPDecoder(**options)
         super().__init__(encoder, masking, decoder, target, loss, views=views, **kwargs)

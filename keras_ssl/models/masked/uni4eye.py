@@ -10,6 +10,7 @@ import keras
 
 from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import register
+from keras_ssl.core.seeds import layer_seed
 from keras_ssl.models.masked.engine import MaskedModeling
 from keras_ssl.targets import GradientTarget, PixelTarget
 from keras_ssl.tokens import PatchTokenizer
@@ -74,7 +75,8 @@ class Uni4Eye(MaskedModeling):
         super().__init__(encoder, masking, decoder_size, targets, **kwargs)
         self.decoder_size = tuple(decoder_size)
         self.volume_shape, self.volume_patch = tuple(volume_shape), tuple(volume_patch)
-        tokenizer = PatchTokenizer(volume_patch, encoder.width, dtype=self.dtype_policy)
+        seed = layer_seed(self.seed, 3)
+        tokenizer = PatchTokenizer(volume_patch, encoder.width, seed=seed, dtype=self.dtype_policy)
         self.volume_encoder = TokenTransformer(
             tokenizer, self.volume_shape, share=encoder, pooling="mean", name="volumes"
         )
