@@ -22,6 +22,7 @@ def blocks(page):
         "add_a_method.md",
         "bring_your_own_encoder.md",
         pytest.param("self_distillation.md", marks=pytest.mark.slow),
+        pytest.param("modalities.md", marks=pytest.mark.slow),
     ],
 )
 def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
