@@ -212,6 +212,16 @@ def test_both_kinds_weigh_the_same():
     assert isinstance(model.target["gradients"], targets.GradientTarget)
 
 
+def test_images_and_volumes_take_turns():
+    model, batch = uni4eye(), samples(models.Uni4Eye, 4)
+    model.compile(keras.optimizers.SGD(0.1))
+    for name in ("image", "volume", "image"):
+        found = model.predict(batch[name], batch_size=3, verbose=0)
+        np.testing.assert_allclose(found, model(batch[name]), atol=1e-5)
+    for name in ("image", "volume"):
+        model.fit(batch[name], batch_size=4, verbose=0)
+
+
 def test_uni4eye_refuses_what_is_neither():
     model, batch = uni4eye(), samples(models.Uni4Eye, 4)
     with pytest.raises(ValueError, match='needs "image" and "volume"; the batch has .*image'):

@@ -136,6 +136,30 @@ class Uni4Eye(MaskedModeling):
         }
         return found if isinstance(inputs, Mapping) else next(iter(found.values()))
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any):
+        """Trains on pairs, images or volumes; arguments as `SSLModel.fit`."""
+        self._retrace_for(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any):
+        """Losses on data; arguments as `SSLModel.evaluate`."""
+        self._retrace_for(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any):
+        """Representations of data; arguments as `keras.Model.predict`."""
+        self._retrace_for(x)
+        return super().predict(x, *args, **kwargs)
+
+    def _retrace_for(self, x: Any) -> None:
+        # One traced function that got images first and volumes then is traced a second time for
+        # tensors of any rank, which have no shape to choose an encoder by.
+        parts = keras.tree.flatten(getattr(x, "element_spec", x))
+        ranks = [len(getattr(part, "shape", ())) for part in parts]
+        if ranks != getattr(self, "_ranks", ranks):
+            self.train_function = self.test_function = self.predict_function = None
+        self._ranks = ranks
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = super().get_config()
