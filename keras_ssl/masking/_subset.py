@@ -8,12 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_ssl.masking._plan import ROUNDINGS, MaskPlan, visible_count
-
-
-def _at(x: Any, ids: Any) -> Any:
-    """Numbers `(B, L)` of some tokens, `(B, k)`."""
-    starts = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * x.shape[1]
-    return ops.take(ops.reshape(x, (-1,)), ids + starts, axis=0)
+from keras_ssl.tokens import tokens_at
 
 
 def decode_part(plan: MaskPlan, share: float) -> MaskPlan:
@@ -77,11 +72,11 @@ def decode_of(plan: MaskPlan, other: MaskPlan) -> MaskPlan:
     if plan.keep is None or other.keep is None:
         raise ValueError("decode_of needs plans with indices; a masking without them decodes all.")
     ids = other.keep
-    weight, asked = _at(plan.mask, ids), None
+    weight, asked = tokens_at(plan.mask, ids), None
     if plan.shown is not None and plan.asked is not None:
         # What is neither seen nor asked for is padding, and stands behind everything else.
         flags = (ops.sum(ops.cast(x, "int32"), axis=1) for x in (plan.shown, plan.asked))
-        asked = _at(plan.restore, ids) < ops.expand_dims(sum(flags), 1)
+        asked = tokens_at(plan.restore, ids) < ops.expand_dims(sum(flags), 1)
         weight = weight * ops.cast(asked, "float32")
     return plan._replace(decode=ids, weight=weight, asked=asked)
 
@@ -123,7 +118,9 @@ def only_real(plan: MaskPlan, real: Any, ratio: float, rounding: str = "floor_vi
     real = ops.cast(ops.cast(real, "bool"), "int32")
     rank = ops.arange(tokens, dtype="int32")[None]
     # Padding behind everything else, otherwise the order stays.
-    order = _at(order, ops.cast(ops.argsort(rank + tokens * (1 - _at(real, order))), "int32"))
+    order = tokens_at(
+        order, ops.cast(ops.argsort(rank + tokens * (1 - tokens_at(real, order))), "int32")
+    )
     lengths = ops.sum(real, axis=1, keepdims=True)
     # Of every length as Python counts it: float32 would now and then show one token more.
     counts = [max(ROUNDINGS[rounding](length, ratio), 1) for length in range(tokens + 1)]
@@ -157,4 +154,4 @@ def behind(order: Any, shown: Any, count: int) -> tuple[Any, Any]:
     """
     tokens = order.shape[1]
     place = shown + ops.arange(count, dtype="int32")[None]
-    return _at(order, ops.mod(place, tokens)), place
+    return tokens_at(order, ops.mod(place, tokens)), place

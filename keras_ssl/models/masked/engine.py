@@ -15,15 +15,7 @@ from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import distribution
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.losses.reconstruction import checked_token_error
-from keras_ssl.masking import (
-    BlockMasking,
-    Masking,
-    MaskPlan,
-    RandomMasking,
-    ScheduledMasking,
-    decode_of,
-    decode_part,
-)
+from keras_ssl.masking import MaskPlan, RandomMasking, decode_of, decode_part
 from keras_ssl.models.encoder_model import EncoderModel
 from keras_ssl.tokens import MaskToken, TransformerDecoder, gather_tokens, spread, tokens_at
 
@@ -84,10 +76,11 @@ class MaskedModeling(EncoderModel):
                 f"masking is a ratio such as 0.75 or a layer of keras_ssl.masking; received "
                 f"{masking!r}."
             )
-        self.loss, self.decode = checked_token_error(loss), decode
+        self.loss = checked_token_error(loss)
+        self.decode: Any = decode
         grid = self.encoder.grid
-        for strategy in (self.masking, decode):
-            if isinstance(strategy, (Masking, BlockMasking, ScheduledMasking)):
+        for strategy in (self.masking, self.decode):
+            if hasattr(strategy, "visible"):
                 # Raises where the grid leaves nothing visible or nothing hidden.
                 strategy.visible(grid)
         self.mask_token = None
