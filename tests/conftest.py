@@ -2,12 +2,22 @@
 """Four logical CPU devices, the rotating third of slow tests, and strict data tests."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Half of the time of many short tests is LLVM's, for programs that run once or twice.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Half of the time of many short tests is the compiler's, for programs that run once or twice. XLA
+# ends a process for a flag that it does not know, and only the first of these is there to stay.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + (
+        " --xla_cpu_use_fusion_emitters=false --xla_llvm_disable_expensive_passes=true"
+        if importlib.metadata.version("tensorflow").startswith("2.21.")
+        else ""
+    ),
+)
 
 import keras
 import pytest
@@ -17,6 +27,8 @@ if keras.backend.backend() == "tensorflow":
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    # The same holds for TensorFlow's improvements of graphs.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Workers share the cores already.
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -105,6 +105,7 @@ def test_a_finished_run_is_not_resumed(finished, capsys):
     assert "has ended" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_config_repeats_the_run(finished, tmp_path):
     again = tmp_path / "again"
     config = str(finished / "config.json")
@@ -210,6 +211,7 @@ def test_a_method_that_uses_labels_gets_them(tmp_path, capsys):
     assert "has no labels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_method_that_uses_numbers_gets_them(tmp_path, caplog):
     """200 images of which 20 are a batch: clustered before steps 0, 10 and 20."""
     images = np.random.default_rng(0).integers(0, 255, (200, 16, 16, 1), "uint8")

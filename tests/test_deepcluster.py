@@ -230,6 +230,7 @@ def test_centroids_are_those_of_the_memory_of_their_crop():
     assert not any(scorer.trainable_variables for scorer in model.scorers)
 
 
+@pytest.mark.slow
 def test_the_memory_takes_the_rows_of_all_replicas_in_place():
     model = build(models.DeepClusterV2, SMALL, replicas=2)
     alone = build(models.DeepClusterV2, SMALL)

@@ -293,6 +293,7 @@ def test_the_encoder_given_stays(eagerly):
         assert all(np.abs(a - b).max() > 0.0 for a, b in pairs), name
 
 
+@pytest.mark.slow
 def test_one_seed_one_result_and_a_saved_model_predicts_alike(tmp_path, eagerly):
     encoder, x = transformer(), pictures()[0]
     everything = {"crop": (0.5, 1.0), "flip": 0.5, "erase": 0.5, "mixup": 0.8, "cutmix": 1.0}
@@ -585,6 +586,7 @@ def test_in_half_precision(dtype, eagerly):
     assert scaled == (dtype == "mixed_float16")
 
 
+@pytest.mark.slow
 def test_it_beats_the_linear_probe_on_digits():
     digits = pytest.importorskip("sklearn.datasets").load_digits()
     x, y = (digits.images[..., None] / 16.0).astype("float32"), digits.target

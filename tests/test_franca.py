@@ -183,6 +183,7 @@ def test_the_loss_is_the_papers(small):
     assert float(found["koleo"]) == pytest.approx(spread, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_small_crops_train():
     model = build(models.Franca, {**SMALL, "views": multi_crop()})
     assert np.isfinite(train(model, 1)[0]["loss"])
@@ -277,6 +278,7 @@ def test_prototypes_of_both_heads_stand_still_at_first():
     assert not any(np.array_equal(a, b.direction) for a, b in zip(start, lasts, strict=True))
 
 
+@pytest.mark.slow
 def test_a_given_head_serves_class_tokens_and_patches():
     head = layers.NestedPrototypeHead((4, 12), 9, (8,), normalize=True, seed=0)
     model = build(models.Franca, {**ALWAYS, "projector": head, "levels": None})
@@ -284,6 +286,7 @@ def test_a_given_head_serves_class_tokens_and_patches():
     assert np.isfinite(train(model, 1)[0]["loss"])
 
 
+@pytest.mark.slow
 def test_projected_heads_are_saved_with_the_model(tmp_path):
     model = build(models.Franca, {**ALWAYS, "projected": True})
     train(model, 1)

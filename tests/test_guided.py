@@ -90,6 +90,7 @@ def test_the_autoencoder_halves_and_restores():
     assert network.get_layer("bottleneck").output.shape == (None, 4, 4, 16)
 
 
+@pytest.mark.slow
 def test_fit_on_an_array_guides_its_batches(monkeypatch):
     model = build(models.GSimCLR, {**SMALL[models.GSimCLR], "autoencoder_epochs": 2})
     batch = images(64)

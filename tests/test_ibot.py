@@ -99,6 +99,7 @@ def test_a_head_of_its_own_for_patches_trains_and_is_followed():
     assert not np.array_equal(teacher, start)
 
 
+@pytest.mark.slow
 def test_small_crops_and_any_pooling():
     small = views.Pipeline([views.RandomResizedCrop(8, area=(0.1, 0.4))])
     crops = views.MultiCrop([(light_views().first, 2), (small, 2)])

@@ -286,6 +286,7 @@ def test_without_sigreg_it_collapses_and_with_it_it_does_not():
     assert spread[0.05] > 0.5
 
 
+@pytest.mark.slow
 def test_views_of_two_sizes_train_save_and_go_on(tmp_path):
     model = build(LeJEPA, {**SMALL, "views": two_sizes()})
     logs = train(model, 2)

@@ -212,6 +212,7 @@ def test_both_kinds_weigh_the_same():
     assert isinstance(model.target["gradients"], targets.GradientTarget)
 
 
+@pytest.mark.slow
 def test_images_and_volumes_take_turns():
     model, batch = uni4eye(), samples(models.Uni4Eye, 4)
     model.compile(keras.optimizers.SGD(0.1))

@@ -259,6 +259,7 @@ def test_projections_have_unit_length_where_asked(normalize):
     assert len(biases) == normalize
 
 
+@pytest.mark.slow
 def test_the_mixed_term_follows_a_schedule_of_the_optimizers_step():
     ramp = schedules.LinearWarmup(0.0, 4.0, 8)
     model = build(MixedBarlowTwins, {**SMALL, "mix_scale": ramp})

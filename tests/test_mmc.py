@@ -112,7 +112,9 @@ def logits(x, head):
 
 
 def test_the_whole_is_its_numpy_form():
-    model = moved({**ALWAYS, "term_weights": (0.5, 2.0, 3.0), "patch_temperature": 0.07})
+    # Class tokens of one block are so alike that batch norm makes much of float32's rounding.
+    options = {"encoder": small_transformer(depth=2)}
+    model = moved({**ALWAYS, "term_weights": (0.5, 2.0, 3.0), "patch_temperature": 0.07}, **options)
     made = seen_by(model)
     center = np.array(model.patch_center.value)
     found = model.compute_losses(made, training=True)
@@ -199,6 +201,7 @@ def test_teachers_follow_after_the_step():
         np.testing.assert_allclose(teacher.network.weights[0], want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_prototypes_are_those_of_patches():
     model = build(models.MMC, {**SMALL, "freeze_steps": 1})
     assert model.prototypes == model.get_config()["prototypes"] == 12
@@ -230,6 +233,7 @@ def test_batch_norms_of_the_heads_see_all_replicas():
         np.testing.assert_allclose(one, two, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_registers_and_other_pooling():
     encoder = small_transformer(registers=2, pooling="mean")
     model = build(models.MMC, SMALL, encoder=encoder)

@@ -216,6 +216,7 @@ def test_short_last_batch_on_one_replica(rows):
     assert int(model.optimizer.iterations) == (2 if rows == 17 else 4)
 
 
+@pytest.mark.slow
 def test_short_last_batch_on_two_replicas():
     model = build(models.SimCLR, SMALL[models.SimCLR], replicas=2)
     history = model.fit(images(21), batch_size=8, epochs=2, verbose=0).history

@@ -60,6 +60,7 @@ def test_positions_tell_patches_apart_and_fit_other_images(positions):
     np.testing.assert_allclose(small(images(8, 8)), model(images(8, 8)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_saves_clones_and_exports(tmp_path):
     model, x = (
         vit(registers=1, layer_scale=0.1, drop_path=0.1, positions="rotary", width=32),
