@@ -92,7 +92,7 @@ def test_nobody_attends_to_padding(pooling, tmp_path):
 
 
 def test_two_tokenizers_share_one_network():
-    image = small_transformer(positions="sincos")
+    image = small_transformer(positions="sincos", depth=2)
     tokenizer = tokens.PatchTokenizer((4, 4, 4), 12, seed=1)
     volume = backbones.TokenTransformer(tokenizer, (8, 8, 8, 1), share=image)
     assert volume.blocks[1] is image.blocks[1] and volume.output_shape == (None, 12)
