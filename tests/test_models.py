@@ -102,7 +102,7 @@ SMALL = {
     },
     models.ThoraxMAE: {"decoder": (12, 1, 2)},
     models.LVMAE: {"decoder": (12, 1, 2)},
-    models.AudioMAE: {"decoder": (12, 1, 2)},
+    models.AudioMAE: {"decoder": (12, 2, 2), "window": (2, 2)},
     models.SignalMAE: {"decoder": (12, 1, 2)},
 }
 # Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's, MMC iBOT's), by the

@@ -61,7 +61,7 @@ def _parts(cls: type) -> list[str]:
     return [
         tokenizer,
         masking,
-        " and ".join(_named(p, ("width", "depth", "heads", "hidden")) for p in decoder),
+        " and ".join(_named(p, ("width", "depth", "heads", "window", "hidden")) for p in decoder),
         " and ".join(_named(p, ("normalize",)) for p in target),
         f"`{model.loss}`",
     ]

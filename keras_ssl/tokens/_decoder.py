@@ -12,6 +12,8 @@ from keras import ops
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.tokens._blocks import TransformerBlock
 from keras_ssl.tokens._positions import SinCosPositions
+from keras_ssl.tokens._sequence import gather_tokens
+from keras_ssl.tokens._windows import Windows, checked_axes, restored
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -21,6 +23,11 @@ class TransformerDecoder(keras.layers.Layer):
     Mask tokens stand behind the encoded ones, each with the position of its place; a transformer
     does not care for their order. Only tokens that are asked for cost anything.
 
+    With a window all tokens stand at their places in the grid, and a block attends within windows
+    of it, which move in every second block; at the border of a grid that they do not tile they are
+    smaller. Tokens in front belong to no window and are left out. A place that is neither seen nor
+    asked for is empty, though it costs as much as others; one that is both keeps what was seen.
+
     Args:
         values: numbers to predict for a token; `None` takes those of the target.
         width: features of a token.
@@ -29,6 +36,9 @@ class TransformerDecoder(keras.layers.Layer):
         mlp_ratio: hidden features of a block's feed-forward, in widths.
         positions: settings of `SinCosPositions`; `None` for its usual ones.
         embed_bias: whether the map from the encoder's width has an offset (MAE; VideoMAE: not).
+        window: tokens of a window on every axis of the grid; `None` attends to all.
+        shift: tokens by which windows move in every second block; `None` for half a window.
+        global_blocks: last blocks that attend to all nevertheless ("hybrid").
         seed: integer for the initial weights, or `None`.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
@@ -39,9 +49,11 @@ class TransformerDecoder(keras.layers.Layer):
     all L tokens are predicted.
 
     Raises:
-        ValueError: for sizes below 1.
+        ValueError: for sizes below 1, shifts that are no part of a window, or a grid with another
+            number of axes than the window.
 
-    Source: MAE, He et al. 2021, section 3; subsets: VideoMAE V2, Wang et al. 2023.
+    Source: MAE, He et al. 2021, section 3; subsets: VideoMAE V2, Wang et al. 2023; windows:
+    Audio-MAE, Huang et al. 2022, section 3.
 
     Example:
         >>> plan = RandomMasking(0.75).plan(8, (14, 14), distribution.fixed_seed(0))
@@ -59,6 +71,9 @@ class TransformerDecoder(keras.layers.Layer):
         mlp_ratio: float = 4.0,
         positions: Mapping[str, Any] | None = None,
         embed_bias: bool = True,
+        window: Sequence[int] | None = None,
+        shift: Sequence[int] | None = None,
+        global_blocks: int = 0,
         seed: int | None = None,
         **kwargs: Any,
     ):
@@ -71,6 +86,8 @@ class TransformerDecoder(keras.layers.Layer):
         self.values, self.width, self.depth, self.heads = values, int(width), int(depth), int(heads)
         self.mlp_ratio, self.embed_bias, self.seed = mlp_ratio, embed_bias, seed
         self.positions = dict(positions or {})
+        self.window, self.shift = _checked_window(window, shift, global_blocks, self.depth)
+        self.global_blocks = int(global_blocks)
         policy = self.dtype_policy
         glorot = keras.initializers.GlorotUniform(layer_seed(seed, 1))
         self.embed = keras.layers.Dense(
@@ -111,6 +128,15 @@ class TransformerDecoder(keras.layers.Layer):
         self.head.build(inner)
         self.built = True
 
+    def check(self, grid: Sequence[int]) -> None:
+        """Raises when a grid of tokens cannot be decoded.
+
+        Raises:
+            ValueError: for another number of axes than the window's.
+        """
+        if self.window is not None:
+            checked_axes(grid, self.window)
+
     def call(
         self,
         inputs: Any,
@@ -122,6 +148,12 @@ class TransformerDecoder(keras.layers.Layer):
         """Predicted values of the tokens that are asked for."""
         x = self.embed(inputs)
         table = ops.cast(self.place.table(grid, self.width), x.dtype)
+        if self.window is not None:
+            x = self._in_windows(x, table, plan, grid, training)
+            if plan.keep is not None:
+                parts = [plan.keep, plan.decode] if seen else [plan.decode]
+                x = gather_tokens(x, ops.concatenate(parts, axis=1))
+            return self.head(self.norm(x))
         if plan.keep is None:
             before = x.shape[1] - table.shape[0]
             parts, asked = [x[:, :before], x[:, before:] + table[None]], table.shape[0]
@@ -137,10 +169,25 @@ class TransformerDecoder(keras.layers.Layer):
             x = block(x, padding_mask=padding, training=training)
         return self.head(self.norm(x[:, -asked:]))
 
+    def _in_windows(self, x: Any, table: Any, plan: Any, grid: Sequence[int], training: bool):
+        """Tokens of all places `(B, L, width)` after the last block."""
+        x, real = restored(x, ops.cast(self.mask_token, x.dtype), table, plan)
+        still = (0,) * len(self.window)
+        kinds = [Windows(grid, self.window, shift) for shift in (still, self.shift)]
+        local = self.depth - self.global_blocks
+        for number, block in enumerate(self.blocks):
+            if number >= local:
+                x = block(x, padding_mask=real, training=training)
+                continue
+            windows = kinds[number % 2]
+            inside = windows.attended(real, x)
+            x = windows.join(block(windows.cut(x), padding_mask=inside, training=training))
+        return x
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         names = ("values", "width", "depth", "heads", "mlp_ratio", "embed_bias", "seed")
-        own = {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in (*names, "window", "shift", "global_blocks")}
         return {**super().get_config(), **own, "positions": self.positions}
 
 
@@ -229,3 +276,30 @@ def attended(plan: Any, before: int, decoder: bool = True) -> Any:
     flags = [ops.ones_like(ids, dtype="bool") if known is None else known for known, ids in parts]
     front = ops.ones((ops.shape(flags[0])[0], before), "bool")
     return ops.concatenate([front, *flags], axis=1)
+
+
+def _checked_window(
+    window: Sequence[int] | None, shift: Sequence[int] | None, global_blocks: int, depth: int
+) -> tuple[Any, Any]:
+    """Window and shift as tuples, the shift half a window where none is given."""
+    if window is None:
+        if shift is not None or global_blocks:
+            raise ValueError(
+                "shift and global_blocks say how windows move and which blocks have none; give "
+                "window=(4, 4), or leave them out."
+            )
+        return None, None
+    window = tuple(int(step) for step in window)
+    if not window or min(window) < 1 or not 0 <= global_blocks <= depth:
+        raise ValueError(
+            "TransformerDecoder needs windows of at least 1 token on every axis and from 0 to "
+            f"depth={depth} global blocks; received window={window}, {global_blocks=}."
+        )
+    shift = tuple(step // 2 for step in window) if shift is None else tuple(int(s) for s in shift)
+    inside = all(0 <= s < step for s, step in zip(shift, window, strict=False))
+    if len(shift) != len(window) or not inside:
+        raise ValueError(
+            f"shift has a number from 0 to below the window's size for each of its {len(window)} "
+            f"axes; received shift={shift} for window={window}."
+        )
+    return window, shift

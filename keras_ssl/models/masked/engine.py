@@ -167,7 +167,8 @@ class MaskedModeling(EncoderModel):
             The built layer.
 
         Raises:
-            ValueError: if a given layer predicts another number of values.
+            ValueError: if a given layer predicts another number of values, or has windows for
+                another number of axes.
         """
         values = target.head_width(encoder.batch_shape)
         if not isinstance(decoder, keras.Layer):
@@ -187,6 +188,8 @@ class MaskedModeling(EncoderModel):
                 f"the decoder predicts {decoder.values} values of a token, the target "
                 f"{type(target).__name__} has {values}. Leave values=None to take the target's."
             )
+        if hasattr(decoder, "check"):
+            decoder.check(encoder.grid)
         if not decoder.built:
             decoder.build((None, None, encoder.width))
         return decoder
