@@ -150,7 +150,7 @@ def audio_mae(seed: int):
     from keras_ssl import models
 
     encoder = transformer((4, 8), (64, 32, 1), seed)
-    return models.AudioMAE(encoder, 0.6, (64, 1, 4), target="pixels", seed=seed)
+    return models.AudioMAE(encoder, 0.6, (64, 2, 4), target="pixels", seed=seed)
 
 
 def signal_mae(seed: int):

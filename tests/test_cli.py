@@ -139,6 +139,8 @@ def test_without_labels_there_is_no_table(tmp_path, capsys):
         (["--epochs", "0"], "at least 1"),
         (["--data", "nothing"], "digits, tfds:NAME"),
         (["--method", "BYOL", "--recipe", "simclr_digits"], "Leave one of the two out"),
+        (["--recipe", "audio_mae_audioset"], "takes samples of shape (1024, 128, 1)"),
+        (["--method", "LVMAE"], "no method of images alone"),
         (["--resume"], "--run-dir"),
         (["--resume", "--seed", "3"], "--seed"),
     ],

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes say what their sources say, and build."""
 
+import dataclasses
+
 import keras
+import numpy as np
 import pytest
 
-from keras_ssl import recipes
-from keras_ssl.core import methods
+from keras_ssl import recipes, tokens
 
 # Written out here a second time, from the papers and the released codes:
 # epochs, batch, peak learning rate, warm-up epochs, final share, decay, head, predictor.
@@ -68,6 +70,11 @@ TABLE = {
     "thorax_mae_imagenet": (800, 2048, 1.2e-3, 40, 0.0, 0.05, None, None),
     "mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
+    "audio_mae_audioset": (33, 512, 4e-4, 3, 0.0, 1e-4, None, None),
+    "video_mae_v2_hybrid": (200, 1024, 4e-3, 20, 1e-2, 0.05, None, None),
+    "lv_mae_films": (151, 128, 5e-4, 40, 0.0, 0.05, None, None),
+    "uni4eye_octa": (200, 64, 2.5e-4, 40, 0.0, 0.05, None, None),
+    "signal_mae_electricity": (9, 128, 3e-3, 0.9, 0.0, 0.05, None, None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -87,6 +94,7 @@ VIEWS = {
     "MMC": "byol",
     "ColorMAE": "mae",
     "ThoraxMAE": "thorax_mae",
+    **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE")),
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -115,6 +123,13 @@ SETTINGS = {
     "simmim_imagenet": {"loss": "l1", "unit": (32, 32)},
     "gmml_imagenet": {"loss": "l1"},
     "color_mae_imagenet": {"color": "green", "loss": "l2"},
+    "audio_mae_audioset": {"window": (4, 4), "loss": "l2"},
+    "lv_mae_films": {"importance": True, "loss": "l2"},
+    "uni4eye_octa": {
+        "volume_shape": (112, 224, 224, 1),
+        "volume_patch": (16, 16, 16),
+        "decoder_size": (512, 8, 16),
+    },
     "franca_cifar": {"prototypes": 4096, "freeze_steps": 10, "levels": (1, 3, 6)},
     "franca_imagenet": {"term_weights": (1.0, 1.0, 0.1), "projected": False},
     "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
@@ -146,6 +161,8 @@ TRANSFORMERS = {
     "dino_imagenet": ("small", {"patch": 16, "drop_path": 0.1}),
     "mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
+    "audio_mae_audioset": ("base", {"positions": "sincos", **GLOROT}),
+    "uni4eye_octa": ("large", {"positions": "sincos", **GLOROT}),
     "simmim_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "simmim_imagenet": ("base", {"layer_scale": 0.1, "drop_path": 0.1}),
     "gmml_cifar": ("tiny", {"patch": 4}),
@@ -191,14 +208,19 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     assert recipe.source
     if recipe.method != "SupCon":  # each of its recipes has those of its source
         assert recipe.views == VIEWS.get(recipe.method, recipe.method.lower())
+    shape = recipe.image_shape or recipe.sample_shape
     # Heads 8192 wide hold 134 million weights; narrow ones show the same settings.
     narrow = {"projector": (16,) * len(head)} if head is not None else {}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
-    backbone = tiny_encoder(recipe.image_shape)
-    if "vision transformer" in methods()[recipe.method].needs:
-        backbone = tiny_transformer(recipe.image_shape, recipe.backbone_options.get("patch", 16))
-    model = recipe.build(recipe.image_shape, 10, seed=0, backbone=backbone, **narrow)
+    if isinstance(recipe.backbone, recipes.Transformer):
+        backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)
+    elif recipe.backbone.startswith("vit_"):
+        images = shape["image"] if isinstance(shape, dict) else shape
+        backbone = tiny_transformer(images, recipe.backbone_options.get("patch", 16))
+    else:
+        backbone = tiny_encoder(shape)
+    model = recipe.build(shape, 10, seed=0, backbone=backbone, **narrow)
     rate = model.optimizer._learning_rate
     assert float(rate(warmup * 10)) == pytest.approx(peak)
     assert float(rate(epochs * 10)) == pytest.approx(peak * end, abs=1e-6)
@@ -241,13 +263,18 @@ def test_encoders_are_the_papers():
         recipe = recipes.get(name)
         small = recipe.data == "cifar"
         small_network = name == "sie_imagenet" or (small and "sup_con" not in name)
+        if isinstance(recipe.backbone, recipes.Transformer):
+            continue
         if name in TRANSFORMERS:
             size, options = TRANSFORMERS[name]
             assert (recipe.backbone, recipe.backbone_options) == (f"vit_{size}", options)
         else:
             assert recipe.backbone == ("resnet18" if small_network else "resnet50")
             assert recipe.backbone_options == {"stem": "small" if small else "imagenet"}
-        assert recipe.image_shape == ((32, 32, 3) if small else (224, 224, 3))
+        if recipe.image_shape is not None:
+            assert recipe.image_shape == ((32, 32, 3) if small else (224, 224, 3))
+        elif name == "audio_mae_audioset":
+            assert recipe.sample_shape == (1024, 128, 1)
 
 
 def test_schedules_of_dino():
@@ -311,6 +338,81 @@ def test_the_rate_of_simsiams_predictor_stays():
         assert (
             moved == pytest.approx(0.5, rel=1e-3) if "predictor" in variable.path else moved < 1e-6
         )
+
+
+def test_tokens_of_other_samples_are_the_papers():
+    video, films = (recipes.get(n).backbone for n in ("video_mae_v2_hybrid", "lv_mae_films"))
+    assert (video.width, video.depth, video.heads) == (768, 12, 12)
+    assert video.tokenizer_options == {"patch": (2, 16, 16)} and not video.options["class_token"]
+    assert (films.width, films.depth, films.heads) == (1024, 32, 16)
+    assert films.tokenizer is tokens.EmbeddingTokenizer
+
+
+def small(name, width=12, **options):
+    """A recipe's own encoder, narrow and shallow."""
+    backbone = dataclasses.replace(recipes.get(name).backbone, width=width, depth=1, heads=2)
+    return {"backbone": backbone, "model": {"decoder": (12, 1, 2), **options}}
+
+
+def test_recipes_of_other_samples_train():
+    rng = np.random.default_rng(0)
+    video = recipes.get("video_mae_v2_hybrid").build(
+        (4, 64, 64, 1), 2, seed=0, **small("video_mae_v2_hybrid", 24, masking=0.7)
+    )
+    assert video.encoder.grid == (2, 4, 4) and video.masking.ratio == 0.7
+    films = recipes.get("lv_mae_films").build(
+        {"vectors": (12, 5), "real": (12,)}, 2, seed=0, **small("lv_mae_films")
+    )
+    sizes = {"width": 12, "depth": 1, "heads": 2, "patch": 8}
+    retina = recipes.get("uni4eye_octa").build(
+        {"image": (16, 16, 1), "volume": (8, 8, 8, 1)},
+        2,
+        seed=0,
+        backbone_options=sizes,
+        model={"volume_patch": (4, 4, 4), "decoder_size": (12, 1, 2)},
+    )
+    assert (retina.encoder.grid, retina.volume_encoder.grid) == ((2, 2), (2, 2, 2))
+    image = rng.uniform(size=(4, 16, 16, 1)).astype("float32")
+    batches = {
+        films: {"vectors": rng.normal(size=(4, 12, 5)).astype("float32"), "real": np.ones((4, 12))},
+        retina: {"image": image, "volume": rng.uniform(size=(4, 8, 8, 8, 1)).astype("float32")},
+    }
+    for model, batch in batches.items():
+        views = model.make_views(batch)
+        found = model.compute_losses(views, True)
+        assert all(np.isfinite(float(value)) for value in found.values())
+
+
+def test_a_table_has_a_recipe_as_well():
+    """Any tokenizer makes the encoder of a recipe, and the same seed the same weights."""
+    recipe = recipes.Recipe(
+        name="mae_table",
+        method="MAE",
+        data="table",
+        source="none",
+        backbone=recipes.Transformer(
+            tokens.FeatureTokenizer, 12, 1, 2, {"numeric": 3, "cardinalities": (4,)}
+        ),
+        sample_shape={"numeric": (3,), "categorical": (1,)},
+        epochs=1,
+        batch_size=8,
+        optimizer=recipes.Optimizer("adamw", 1e-3),
+    )
+    first, second = (recipe.backbone.build(recipe.sample_shape, seed=3) for _ in range(2))
+    assert first.grid == (4,) and first.output_shape == (None, 12)
+    pairs = zip(first.weights, second.weights, strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_samples_of_another_kind_are_named():
+    with pytest.raises(ValueError, match="AudioMAE is no method of images alone"):
+        recipes.for_images("audio-mae", (32, 32, 3))
+    with pytest.raises(ValueError, match="takes samples of a shape like .16, 224, 224, 3."):
+        recipes.get("video_mae_v2_hybrid").build((224, 224, 3))
+    with pytest.raises(ValueError, match="takes samples of a shape like .'image'"):
+        recipes.get("uni4eye_octa").build({"image": (224, 224, 3)})
+    with pytest.raises(ValueError, match="needs an image_shape, or a sample_shape"):
+        dataclasses.replace(recipes.get("mae_cifar"), image_shape=None)
 
 
 def test_an_image_size_finds_its_recipe():

@@ -9,9 +9,9 @@ import pkgutil
 # Importing the models fills the registry that recipes look methods up in.
 from keras_ssl import models as _models  # noqa: F401
 from keras_ssl.core import registry
-from keras_ssl.recipes._recipe import Optimizer, Recipe
+from keras_ssl.recipes._recipe import Optimizer, Recipe, Transformer
 
-__all__ = ["Optimizer", "Recipe", "for_images", "get", "names"]
+__all__ = ["Optimizer", "Recipe", "Transformer", "for_images", "get", "names", "of_images"]
 
 DIGITS_SIDE, CIFAR_SIDE = 24, 96
 
@@ -57,7 +57,8 @@ def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
         The recipe.
 
     Raises:
-        ValueError: for an unknown method, with the nearest names, or one without a recipe.
+        ValueError: for an unknown method, with the nearest names, or one without a recipe for
+            images.
     """
     cls = registry.find(method)
     side = max(image_shape[:2])
@@ -65,13 +66,31 @@ def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
         data = "imagenet"
     else:
         data = "digits" if side < DIGITS_SIDE or image_shape[-1] == 1 else "cifar"
-    found = {name.rpartition("_")[2]: name for name in names() if _of(name, cls.__name__)}
+    own = [get(name) for name in names() if _of(name, cls.__name__)]
+    found = {recipe.data: recipe for recipe in own if recipe.image_shape is not None}
     if found:
-        return get(found.get(data) or found["cifar"])
+        return found.get(data) or found["cifar"]
+    if own:
+        return of_images(own[0])
     raise ValueError(
         f"{cls.__name__} has no recipe. Use its class with a backbone, views and an optimizer, or "
         f"one of the recipes {', '.join(names())}."
     )
+
+
+def of_images(recipe: Recipe) -> Recipe:
+    """A recipe, if its samples are images.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if recipe.image_shape is None:
+        raise ValueError(
+            f"{recipe.method} is no method of images alone: recipe {recipe.name} takes samples of "
+            f"shape {recipe.sample_shape}. In Python: recipes.get({recipe.name!r}).build("
+            "steps_per_epoch=...) makes the model, and its fit takes arrays or a tf.data.Dataset."
+        )
+    return recipe
 
 
 def _of(recipe: str, method: str) -> bool:

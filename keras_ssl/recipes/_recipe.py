@@ -106,17 +106,57 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Transformer:
+    """A transformer over tokens of any samples, as the encoder of a recipe.
+
+    Args:
+        tokenizer: class of `keras_ssl.tokens`, or your own, that takes `width` and `seed`.
+        width: features of a token.
+        depth: number of blocks.
+        heads: heads of a block.
+        tokenizer_options: further arguments of the tokenizer, such as `patch`.
+        options: further arguments of `keras_ssl.backbones.TokenTransformer`.
+    """
+
+    tokenizer: type[keras.Layer]
+    width: int
+    depth: int
+    heads: int
+    tokenizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def build(self, sample_shape: Any, seed: int | None = None) -> backbones.TokenTransformer:
+        """Makes the encoder.
+
+        Args:
+            sample_shape: of one sample, or a dict of shapes for a tokenizer that takes a dict.
+            seed: of the weights; None draws one.
+
+        Returns:
+            A Keras model from samples to `(batch, width)`.
+        """
+        options = {"width": self.width, "seed": layer_seed(seed, 0), **self.tokenizer_options}
+        tokenizer = self.tokenizer(**options)
+        return backbones.TokenTransformer(
+            tokenizer, sample_shape, self.depth, self.heads, seed=seed, **self.options
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A published way to train one method.
 
     Args:
         name: for `recipes.get`, `method_data`.
         method: name of the model class.
-        data: what it was made for: `"digits"`, `"cifar"` or `"imagenet"`.
+        data: what it was made for, such as `"digits"`, `"cifar"`, `"imagenet"` or `"audioset"`.
         source: where the numbers come from.
-        views: name of the views, see `keras_ssl.views.get`.
-        backbone: name of the encoder, see `keras_ssl.backbones.get`.
+        views: name of the views, see `keras_ssl.views.get`; None where the method has none.
+        backbone: name of the encoder, see `keras_ssl.backbones.get`, or a `Transformer`.
         image_shape: `(height, width, channels)` of the images it was made for.
+        sample_shape: in its place, for samples that are no images, or not images alone: a shape or
+            a dict of shapes, as the encoder takes them. A name of a backbone takes the shape of
+            `"image"` of a dict; the others are `{name}_shape` of the model class.
         epochs: passes over the data.
         batch_size: global batch.
         optimizer: optimizer and schedule.
@@ -137,9 +177,10 @@ class Recipe:
     method: str
     data: str
     source: str
-    views: str
-    backbone: str
-    image_shape: tuple[int, int, int]
+    views: str | None = None
+    backbone: str | Transformer
+    image_shape: tuple[int, int, int] | None = None
+    sample_shape: Any = None
     epochs: int
     batch_size: int
     optimizer: Optimizer
@@ -152,9 +193,15 @@ class Recipe:
     ramps: Mapping[str, float | tuple[float, float]] = dataclasses.field(default_factory=dict)
     delays: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if (self.image_shape is None) == (self.sample_shape is None):
+            raise ValueError(
+                f"Recipe {self.name} needs an image_shape, or a sample_shape for what is no image."
+            )
+
     def build(
         self,
-        input_shape: tuple[int, int, int] | None = None,
+        input_shape: Any = None,
         steps_per_epoch: int = 1,
         seed: int | None = None,
         **overrides: Any,
@@ -162,17 +209,19 @@ class Recipe:
         """Makes the compiled model.
 
         Args:
-            input_shape: `(height, width, channels)` of the images; None for the recipe's own.
+            input_shape: `(height, width, channels)` of the images, or what `sample_shape` says of
+                other samples; None for the recipe's own.
             steps_per_epoch: optimizer steps of an epoch; the schedules are measured in it.
             seed: of weights and views; None draws one.
-            **overrides: `backbone` (a name or a Keras model), or any other field of the recipe
-                but its name.
+            **overrides: `backbone` (a name, a `Transformer` or a Keras model), or any other field
+                of the recipe but its name.
 
         Returns:
             A `keras_ssl.SSLModel`, ready for `fit`.
 
         Raises:
-            ValueError: for an override that does not exist.
+            ValueError: for an override that does not exist, or a shape of another kind than the
+                recipe's.
 
         Example:
 
@@ -186,17 +235,40 @@ class Recipe:
             if name not in known:
                 raise ValueError(f"Cannot override {name!r}. {registry.nearest(name, known)}")
         recipe = dataclasses.replace(self, **overrides)
-        height, width, channels = input_shape or self.image_shape
-        shape = (height, width, channels)
+        shape = recipe._checked_shape(input_shape)
+        image, others = shape, {}
+        if isinstance(shape, Mapping) and "image" in shape:
+            image = shape["image"]
+            others = {f"{name}_shape": one for name, one in shape.items() if name != "image"}
         if isinstance(encoder, str):
             # What another encoder was given is not an argument of this one.
             options = recipe.backbone_options if encoder == self.backbone else {}
             options = {"seed": layer_seed(seed, ENCODER_SEED), **options}
-            encoder = backbones.get(encoder, shape, **options)
-        return recipe._assemble(encoder, steps_per_epoch, seed)
+            encoder = backbones.get(encoder, image, **options)
+        elif isinstance(encoder, Transformer):
+            encoder = encoder.build(shape, layer_seed(seed, ENCODER_SEED))
+        return recipe._assemble(encoder, others, steps_per_epoch, seed)
 
-    def _assemble(self, encoder: keras.Model, steps_per_epoch: int, seed: int | None) -> Any:
-        arguments: dict[str, Any] = dict(self.model)
+    def _checked_shape(self, given: Any) -> Any:
+        """The shape of a sample, as a tuple or a dict of them."""
+        own: Any = self.sample_shape if self.image_shape is None else self.image_shape
+        shape = own if given is None else given
+        if isinstance(own, Mapping):
+            fits = isinstance(shape, Mapping) and set(shape) == set(own)
+        else:
+            fits = not isinstance(shape, Mapping) and len(shape) == len(own)
+        if not fits:
+            raise ValueError(
+                f"Recipe {self.name} takes samples of a shape like {own}; received {shape}."
+            )
+        if isinstance(shape, Mapping):
+            return {name: tuple(one) for name, one in shape.items()}
+        return tuple(shape)
+
+    def _assemble(
+        self, encoder: keras.Model, shapes: dict, steps_per_epoch: int, seed: int | None
+    ) -> Any:
+        arguments: dict[str, Any] = {**self.model, **shapes}
         for name, ramp in self.ramps.items():
             start, epochs = ramp if isinstance(ramp, tuple) else (0.0, ramp)
             steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch

@@ -105,16 +105,17 @@ def choose_recipe(settings: Settings, image_shape: tuple[int, ...]) -> Recipe:
         The recipe named, or else that of the method for images of this kind.
 
     Raises:
-        ValueError: for an unknown name, or a recipe of another method.
+        ValueError: for an unknown name, a recipe of another method, or data or a recipe of other
+            samples than images.
     """
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"The data has rows of shape {image_shape}, and the methods of the command line "
+            "see images (height, width, channels). Use the Python interface for other data."
+        )
     if settings.recipe is None:
-        if len(image_shape) != 3:
-            raise ValueError(
-                f"The data has rows of shape {image_shape}, and the methods of the command line "
-                "see images (height, width, channels). Use the Python interface for other data."
-            )
         return recipes.for_images(settings.method or "simclr", image_shape)
-    recipe = recipes.get(settings.recipe)
+    recipe = recipes.of_images(recipes.get(settings.recipe))
     if settings.method is not None and recipes.plain(settings.method) != recipes.plain(
         recipe.method
     ):
@@ -135,11 +136,13 @@ def resolve(settings: Settings, recipe: Recipe) -> Settings:
     Returns:
         The same with recipe, method, backbone, epochs and batch size filled in.
     """
+    # One that has no name is the recipe's alone.
+    named = recipe.backbone if isinstance(recipe.backbone, str) else None
     return dataclasses.replace(
         settings,
         recipe=recipe.name,
         method=recipe.method,
-        backbone=settings.backbone or recipe.backbone,
+        backbone=settings.backbone or named,
         epochs=settings.epochs or recipe.epochs,
         batch_size=settings.batch_size or recipe.batch_size,
     )
