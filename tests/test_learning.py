@@ -7,9 +7,15 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import modalities
+import numpy as np
 import pytest
 import quality
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+from keras_ssl import models, optimizers, schedules
 
 # kNN gain of SimCLR over its random encoder in this setting, by benchmarks/quality.py.
 SIMCLR_GAIN = 0.2155
@@ -80,9 +86,43 @@ def test_a_transformer_learns_a_little_in_few_steps(method, data_dir, tmp_path):
 @pytest.mark.parametrize("task", list(modalities.TASKS))
 def test_a_masked_model_learns(task, data_dir):
     _, _, found = modalities.run(task, data_dir)
-    # Binary voxels, moving digits and switched devices leave more to guess than spectrograms do.
-    share = {"spectrograms": 0.5, "images": 1.0}.get(task, 0.97)
+    # Binary voxels, moving digits and switched devices leave more to guess than spectrograms do;
+    # of embeddings 0.22 was left.
+    share = {"spectrograms": 0.5, "images": 1.0, "embeddings": 0.4}.get(task, 0.97)
     assert found["error"] <= share * found["mean_patch"], found
     # What a linear probe reads from pieces of a signal is there before training.
-    measure = "knn" if task == "signals" else "linear"
+    measure = {"signals": "knn"}.get(task, "linear")
     assert found[measure] > found[f"random_{measure}"], found
+
+
+@pytest.mark.slow
+def test_images_and_volumes_are_learned_together(data_dir):
+    """Uni4Eye on digits and voxels: 0.70 of the trivial error, and a probe of 0.895 → 0.946."""
+    keras.utils.set_random_seed(0)
+    train, y, test, test_y = modalities.volumes(data_dir)
+    pictures = tf.image.resize(load_digits().images[..., None], (16, 16)).numpy()
+    pictures = ((pictures - pictures.mean()) / pictures.std()).astype("float32")
+    encoder = modalities.transformer((4, 4), (16, 16, 1), 0)
+    model = models.Uni4Eye(
+        encoder, (32, 32, 32, 1), (8, 8, 8), 0.5, decoder_size=(64, 1, 4), seed=0
+    )
+    start, epochs, rows = modalities.probe(model, (train, y, test, test_y)), 6, 960
+    rate = schedules.WarmupCosine(3e-3, total_steps=epochs * rows // 32, warmup_steps=18)
+    model.compile(optimizers.AdamW(rate, beta_2=0.95, weight_decay=0.05))
+    for epoch in range(epochs):
+        rng = np.random.default_rng(epoch)
+        batch = {"image": pictures[:1000], "volume": train}
+        batch = {name: x[rng.permutation(len(x))[:rows]] for name, x in batch.items()}
+        model.fit(batch, batch_size=32, shuffle=False, verbose=0)
+    held = {"image": pictures[1000:1100], "volume": test[:100]}
+    found = model.evaluate(held, batch_size=50, verbose=0, return_dict=True)
+    trivial = [
+        modalities.error_of_mean_patch(model, part, held[name], targets["pixels"])
+        for name, part, targets in (
+            ("image", pictures[:1000], model.target),
+            ("volume", train, model.volume_target),
+        )
+    ]
+    end = modalities.probe(model, (train, y, test, test_y))
+    assert found["pixels"] <= 0.8 * np.mean(trivial), (found, trivial)
+    assert end["linear"] > start["linear"], (start, end)
