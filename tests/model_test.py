@@ -93,6 +93,9 @@ def encoder_for(cls):
     if cls.__name__ == "LVMAE":
         tokenizer = tokens.EmbeddingTokenizer(12, seed=0)
         return backbones.TokenTransformer(tokenizer, SEQUENCE, 1, 2, seed=0)
+    if cls.__name__ == "SiT":
+        # With a token for the rotation.
+        return small_transformer(registers=1)
     needs = methods()[cls.__name__].needs if cls.__name__ in methods() else ()
     return small_transformer() if "vision transformer" in needs else smooth_encoder()
 
@@ -184,7 +187,10 @@ def seen_by(model):
     def make(batch):
         made = model.make_views(batch)
         if "corrupted" in made:
-            return [made["inputs"], made["corrupted"]]
+            # Views stand one after the other, on every device its own rows of each.
+            count = getattr(model.views, "count", 1)
+            parts = [made["inputs"], made["corrupted"]]
+            return [view for part in parts for view in tf.split(part, count)]
         parts = [made] if "plan" in made else list(made.values())
         plans = [part["plan"] for part in parts]
         orders = [plan.mask if plan.restore is None else plan.restore for plan in plans]

@@ -10,6 +10,7 @@ from model_test import (
     build,
     check_replicas,
     images,
+    light_views,
     one_view,
     run_model_test,
     train,
@@ -93,6 +94,14 @@ SMALL = {
     models.MAE: {"decoder": (12, 1, 2)},
     models.SimMIM: {"unit": (4, 4)},
     models.GMML: {},
+    # Without batch norms for the same reason as MMC.
+    models.SiT: {
+        "projector": (16, 8),
+        "head_batch_norm": False,
+        "momentum": 0.9,
+        "views": light_views(),
+        "rotation_weight": 0.5,
+    },
     models.ColorMAE: {"decoder": (12, 1, 2)},
     models.VideoMAEV2: {"masking": 0.7, "decoder": (12, 1, 2)},
     models.Uni4Eye: {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,8 @@ from keras import ops
 
 from keras_ssl import views as views_module
 from keras_ssl.core import SSLModel, distribution
-from keras_ssl.layers import unsynchronized_batch_norms
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.layers import MLP, unsynchronized_batch_norms
 
 
 class EncoderModel(SSLModel):
@@ -35,6 +37,37 @@ class EncoderModel(SSLModel):
         """The next seed of the views, int32 `(2,)`, alike on all replicas; fixed in evaluation."""
         seed = self.view_seed
         return distribution.next_seed(self.view_generator) if seed is None else seed
+
+    def build_head(
+        self, head: Sequence[int] | keras.Layer, width: int, position: int, **options: Any
+    ) -> keras.Layer:
+        """A built head for inputs of a width.
+
+        Args:
+            head: widths of an `MLP`, or a layer that is used as it is.
+            width: number of input features.
+            position: tells this head's initial weights from the other heads'.
+            **options: arguments of `MLP`, where widths are given.
+
+        Returns:
+            The built layer.
+
+        Raises:
+            ValueError: if a given layer was built for another width.
+        """
+        if not isinstance(head, keras.Layer):
+            seed = layer_seed(self.seed, position)
+            head = MLP(head, seed=seed, dtype=self.dtype_policy, **options)
+        if not head.built:
+            head.build((None, width))
+        try:
+            head.compute_output_spec(keras.KerasTensor((2, width), dtype=self.compute_dtype))
+        except Exception as error:
+            raise ValueError(
+                f"The head {head.name!r} does not accept vectors of width {width}, which is what "
+                f"it would be given. Build it for that width, or give widths instead. ({error})"
+            ) from error
+        return head
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Representations `(B, features)` of raw samples, such as images `(B, H, W, C)`."""

@@ -17,7 +17,7 @@ from keras_ssl.views.geometry import (
     Rotate,
 )
 from keras_ssl.views.known import WithParameters
-from keras_ssl.views.label_augmentation import LabelAugmentation
+from keras_ssl.views.label_augmentation import LabelAugmentation, quarter_turns
 from keras_ssl.views.multi import MultiCrop, TwoViews
 from keras_ssl.views.pipeline import Pipeline, Preprocess
 from keras_ssl.views.show import show
@@ -46,5 +46,6 @@ __all__ = [
     "WithParameters",
     "Wrap",
     "get",
+    "quarter_turns",
     "show",
 ]

@@ -105,3 +105,27 @@ def _turned(images, quarters: int):
         return images
     swapped = ops.transpose(images, (0, 2, 1, 3))
     return ops.flip(swapped, axis=1 if quarters == 1 else 2)
+
+
+def quarter_turns(images, quarters):
+    """Turns every image counter-clockwise by quarter turns of its own.
+
+    Args:
+        images: (B, H, H, C).
+        quarters: (B,) integers of 0..3.
+
+    Returns:
+        Images of the same shape.
+
+    Raises:
+        ValueError: For images that are not square.
+    """
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"images turned by 90 degrees must be square; received {tuple(images.shape[1:3])}."
+        )
+    quarters = ops.reshape(quarters, (-1, 1, 1, 1))
+    made = images
+    for count in (1, 2, 3):
+        made = ops.where(quarters == count, _turned(images, count), made)
+    return made

@@ -10,8 +10,7 @@ import keras
 from keras import ops
 
 from keras_ssl import views as views_module
-from keras_ssl.core.seeds import layer_seed
-from keras_ssl.layers import MLP, as_encoder
+from keras_ssl.layers import as_encoder
 from keras_ssl.layers._encoder import for_sizes
 from keras_ssl.models.encoder_model import EncoderModel
 
@@ -60,37 +59,6 @@ class JointEmbedding(EncoderModel):
     def width(self) -> int:
         """Number of features of the representation."""
         return self.encoder.output_shape[-1]
-
-    def build_head(
-        self, head: Sequence[int] | keras.Layer, width: int, position: int, **options: Any
-    ) -> keras.Layer:
-        """A built head for inputs of a width.
-
-        Args:
-            head: widths of an `MLP`, or a layer that is used as it is.
-            width: number of input features.
-            position: tells this head's initial weights from the other heads'.
-            **options: arguments of `MLP`, where widths are given.
-
-        Returns:
-            The built layer.
-
-        Raises:
-            ValueError: if a given layer was built for another width.
-        """
-        if not isinstance(head, keras.Layer):
-            seed = layer_seed(self.seed, position)
-            head = MLP(head, seed=seed, dtype=self.dtype_policy, **options)
-        if not head.built:
-            head.build((None, width))
-        try:
-            head.compute_output_spec(keras.KerasTensor((2, width), dtype=self.compute_dtype))
-        except Exception as error:
-            raise ValueError(
-                f"The head {head.name!r} does not accept vectors of width {width}, which is what "
-                f"it would be given. Build it for that width, or give widths instead. ({error})"
-            ) from error
-        return head
 
     def make_views(self, batch: Any) -> list:
         """Views of a batch of images, `(B, H, W, C)` uint8 or float32 in 0..1."""

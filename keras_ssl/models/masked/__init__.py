@@ -9,6 +9,7 @@ from keras_ssl.models.masked.lv_mae import LVMAE
 from keras_ssl.models.masked.mae import MAE
 from keras_ssl.models.masked.signal_mae import SignalMAE
 from keras_ssl.models.masked.simmim import SimMIM
+from keras_ssl.models.masked.sit import SiT
 from keras_ssl.models.masked.thorax_mae import ThoraxMAE
 from keras_ssl.models.masked.uni4eye import Uni4Eye
 from keras_ssl.models.masked.video_mae_v2 import VideoMAEV2
@@ -21,6 +22,7 @@ __all__ = [
     "MAE",
     "MaskedModeling",
     "SignalMAE",
+    "SiT",
     "SimMIM",
     "ThoraxMAE",
     "Uni4Eye",

@@ -30,6 +30,7 @@ class MaskedModeling(EncoderModel):
     whole samples.
 
     Class attributes:
+        decoded_terms: of the `loss_terms` those that have a decoder and a target; `None` for all.
         layout: `"replace"` where hidden tokens become mask tokens whatever the masking, so that
             the encoder sees all places; else a plan with indices gathers the visible ones.
         several_views: whether the views may be several.
@@ -38,7 +39,7 @@ class MaskedModeling(EncoderModel):
         encoder: a `backbones.TokenTransformer`, such as `backbones.VisionTransformer`.
         masking: a strategy of `masking`, or a ratio for `masking.RandomMasking`.
         decoder: `(width, depth, heads)` of a `tokens.TransformerDecoder`, or a layer called as it
-            is; where a class has several `loss_terms`, a dict with one for each.
+            is; where a class has several `decoded_terms`, a dict with one for each.
         target: a layer of `targets`, or `"pixels"` or `"normalized"`; a dict like the decoder's.
         loss: of a token: `"l2"`, `"l1"`, `"smooth_l1"`, `"cosine"` or `"cross_entropy"`.
         decode: which hidden tokens are predicted: `None` for all, a share of them, or a masking
@@ -53,6 +54,7 @@ class MaskedModeling(EncoderModel):
     """
 
     loss_terms = ("reconstruction",)
+    decoded_terms: tuple[str, ...] | None = None
     layout: str | None = None
     several_views = False
 
@@ -118,19 +120,23 @@ class MaskedModeling(EncoderModel):
 
     # --- parts ----------------------------------------------------------------------------
 
+    @property
+    def _decoded(self) -> tuple[str, ...]:
+        return self.loss_terms if self.decoded_terms is None else self.decoded_terms
+
     def _each(self, given: Any, make: Any) -> Any:
-        """One part, or one for each loss term."""
+        """One part, or one for each term that is decoded."""
+        names = self._decoded
         if not isinstance(given, Mapping):
-            if len(self.loss_terms) != 1:
-                given = {name: given for name in self.loss_terms}
-            else:
-                return make(given, self.loss_terms[0])
-        if set(given) != set(self.loss_terms):
+            if len(names) == 1:
+                return make(given, names[0])
+            given = {name: given for name in names}
+        if set(given) != set(names):
             raise ValueError(
-                f"{type(self).__name__} has the loss terms {list(self.loss_terms)}; a dict of "
-                f"parts must name these, received {list(given)}."
+                f"{type(self).__name__} has the loss terms {list(names)}; a dict of parts must "
+                f"name these, received {list(given)}."
             )
-        return {name: make(given[name], name) for name in self.loss_terms}
+        return {name: make(given[name], name) for name in names}
 
     def _target(self, target: Any, term: str) -> keras.Layer:
         if isinstance(target, str):
@@ -149,8 +155,8 @@ class MaskedModeling(EncoderModel):
         return target
 
     def _decoder(self, decoder: Any, term: str) -> keras.Layer:
-        target = self.target if len(self.loss_terms) == 1 else self.target[term]
-        return self.build_decoder(decoder, target, self.encoder, self.loss_terms.index(term))
+        target = self.target[term] if isinstance(self.target, Mapping) else self.target
+        return self.build_decoder(decoder, target, self.encoder, self._decoded.index(term))
 
     def build_decoder(
         self, decoder: Any, target: keras.Layer, encoder: TokenTransformer, position: int = 0
@@ -263,7 +269,7 @@ class MaskedModeling(EncoderModel):
         """The losses of samples under a plan, of one decoder and target or one for each term."""
         encoded = encoder.encode(inputs, plan, self.mask_token, training=training)
         losses_of = {}
-        for name in self.loss_terms:
+        for name in self._decoded:
             one, wanted = (p[name] if isinstance(p, Mapping) else p for p in (decoder, target))
             predicted = one(encoded, plan=plan, grid=encoder.grid_of(inputs), training=training)
             wanted, weight = wanted(inputs, training=training), plan.mask
@@ -301,7 +307,7 @@ class MaskedModeling(EncoderModel):
             ValueError: for a target whose predictions are no samples.
         """
         target, decoder = (
-            p[self.loss_terms[0]] if isinstance(p, Mapping) else p
+            p[self._decoded[0]] if isinstance(p, Mapping) else p
             for p in (self.target, self.decoder)
         )
         if not hasattr(target, "to_pixels"):

@@ -85,7 +85,10 @@ class GMML(MaskedModeling):
 
     def make_views(self, batch: Any) -> dict[str, Any]:
         """Clean views one after the other, corrupted ones, and where they differ."""
-        clean = self.all_views(batch)
+        return self.corrupt(self.all_views(batch))
+
+    def corrupt(self, clean: Sequence) -> dict[str, Any]:
+        """What `make_views` gives, of clean views `(B, H, W, C)`."""
         seed = distribution.fold_in(self.draw_seed(), MASKS)
         # View by view: together, rows of other devices would lie between those of two views.
         made = [
@@ -96,20 +99,29 @@ class GMML(MaskedModeling):
         joined = [ops.concatenate(list(part), axis=0) for part in parts]
         return dict(zip(("inputs", "corrupted", "mask"), joined, strict=True))
 
-    def predict_tokens(self, images: Any, training: bool = False) -> Any:
-        """Predicted values `(B, L, P)` of all patches of corrupted images."""
-        encoded = self.encoder.encode(images, blocks=self.blocks, training=training)
+    def encode_corrupted(self, images: Any, training: bool = False) -> Any:
+        """Tokens `(B, e + L, D)` of corrupted images."""
+        return self.encoder.encode(images, blocks=self.blocks, training=training)
+
+    def predict_tokens(self, images: Any, training: bool = False, encoded: Any = None) -> Any:
+        """Predicted values `(B, L, P)` of all patches of corrupted images, or of their tokens."""
+        encoded = self.encode_corrupted(images, training) if encoded is None else encoded
         plan = MaskPlan(encoded[:, self.encoder.prefix.count :, 0])
         grid = self.encoder.grid_of(images)
         return self.decoder(encoded, plan=plan, grid=grid, training=training)
 
     def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
         """How far predictions are from overwritten pixels."""
-        predicted = self.predict_tokens(views["corrupted"], training)
+        encoded = self.encode_corrupted(views["corrupted"], training)
+        return {"reconstruction": self.reconstruction(encoded, views, training)}
+
+    def reconstruction(self, encoded: Any, views: dict, training: bool) -> Any:
+        """The error of overwritten pixels as tokens of the corrupted views predict them."""
+        predicted = self.predict_tokens(views["corrupted"], training, encoded)
         values = PixelTarget(self.encoder.patch)
         weight = values(ops.broadcast_to(views["mask"], ops.shape(views["inputs"])))
         wanted = self.target(views["inputs"], training=training)
-        return {"reconstruction": losses.token_error(predicted, wanted, weight, self.loss)}
+        return losses.token_error(predicted, wanted, weight, self.loss)
 
     def reconstruct(self, samples: Any, seed: int = 0) -> dict[str, Any]:
         """What the model sees of images and what it makes of it; see `MaskedModeling`."""
