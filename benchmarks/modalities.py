@@ -246,33 +246,49 @@ def run(name: str, folder: pathlib.Path, seed: int = 0, steps: int | None = None
         steps: in place of the task's own.
 
     Returns:
-        The trained model, its data, and numbers: `error` of hidden patches of test samples,
-        `mean_patch` (that of the trivial prediction), `linear` and `knn` with `random_…` of the
-        untrained encoder, `seconds`.
+        The trained model, its data, and what `learn` gives with `error` of hidden patches of test
+        samples and `mean_patch`, that of the trivial prediction.
     """
     import keras
 
-    from keras_ssl import optimizers, schedules
-
     task = TASKS[name]
     keras.utils.set_random_seed(seed)
-    data, model, steps = task.load(folder), task.build(seed), steps or task.steps
-    start = probe(model, data)
-    rate = schedules.WarmupCosine(task.rate, total_steps=steps, warmup_steps=steps // 10)
-    model.compile(optimizers.AdamW(rate, beta_2=0.95, weight_decay=0.05))
-    epoch = max(len(data[0]) // task.batch, 1)
-    began = time.perf_counter()
-    for first in range(0, steps, epoch):
-        rows = np.random.default_rng((seed, first)).permutation(len(data[0]))
-        rows = rows[: min(epoch, steps - first) * task.batch]
-        model.fit(data[0][rows], batch_size=task.batch, shuffle=False, verbose=0)
-    seconds = time.perf_counter() - began
-    found: dict[str, float] = {"steps": steps, "seconds": seconds, **probe(model, data)}
-    found |= {f"random_{key}": value for key, value in start.items()}
+    data, model = task.load(folder), task.build(seed)
+    found = learn(model, data, steps or task.steps, task.batch, task.rate, seed)
     whole = len(data[2]) // 100 * 100
     found["error"] = float(model.evaluate(data[2][:whole], batch_size=100, verbose=0)[0])
     found["mean_patch"] = error_of_mean_patch(model, data[0], data[2])
     return model, data, found
+
+
+def learn(model, data, steps: int, batch: int, rate: float, seed: int = 0) -> dict[str, float]:
+    """Trains a model with AdamW and a cosine.
+
+    Args:
+        model: not compiled yet.
+        data: `(train, train labels, test, test labels)`.
+        steps: optimizer steps.
+        batch: samples of a step.
+        rate: peak learning rate.
+        seed: of the order.
+
+    Returns:
+        `steps`, `seconds`, `linear` and `knn` with `random_…` of the untrained encoder.
+    """
+    from keras_ssl import optimizers, schedules
+
+    start = probe(model, data)
+    schedule = schedules.WarmupCosine(rate, total_steps=steps, warmup_steps=steps // 10)
+    model.compile(optimizers.AdamW(schedule, beta_2=0.95, weight_decay=0.05))
+    epoch = max(len(data[0]) // batch, 1)
+    began = time.perf_counter()
+    for first in range(0, steps, epoch):
+        rows = np.random.default_rng((seed, first)).permutation(len(data[0]))
+        rows = rows[: min(epoch, steps - first) * batch]
+        model.fit(data[0][rows], batch_size=batch, shuffle=False, verbose=0)
+    seconds = time.perf_counter() - began
+    found: dict[str, float] = {"steps": steps, "seconds": seconds, **probe(model, data)}
+    return found | {f"random_{key}": value for key, value in start.items()}
 
 
 def draw(model, samples: np.ndarray, file: pathlib.Path) -> None:
