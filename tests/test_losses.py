@@ -90,6 +90,9 @@ SCALARS = {
     "token_error": lambda a, b: losses.token_error(
         patches(a, b), patches(b, a) * 0.3, a[:, :2] > 0, "l1"
     ),
+    "feature_alignment": lambda a, b: losses.feature_alignment(
+        [patches(a, b), patches(b, a)], [patches(b, a) * 0.3, patches(a, b)], a[:, :2] > 0
+    ),
     "nested_distillation": lambda a, b: losses.nested_distillation(
         [[a[:, :2], b[:, :2]], [a, b]],
         [[keras.ops.softmax(x[:, :2]) for x in (b, a)], [keras.ops.softmax(x) for x in (b, a)]],

@@ -233,6 +233,9 @@ def test_token_error_of_every_kind_in_float64():
         want = (errors * weight).sum() / weight.sum()
         assert float(losses.token_error(a, b, weight, kind)) == pytest.approx(want, rel=1e-5), kind
         assert float(losses.token_error(a, b, None, kind)) == pytest.approx(errors.mean(), rel=1e-5)
+    want = np.where(d < 2, d**2 / 4, d - 1.0).mean()
+    got = float(losses.token_error(a, b, kind="smooth_l1", beta=2.0))
+    assert got == pytest.approx(want, rel=1e-5)
     codes = rng.integers(0, 5, (2, 3))
     logs = a - np.log(np.exp(a).sum(-1, keepdims=True))
     picked = -np.take_along_axis(logs, codes[..., None], -1)[..., 0]

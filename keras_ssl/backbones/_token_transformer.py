@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops, tree
 
+from keras_ssl.backbones._token_parts import Parts
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.tokens import (
     LearnedPositions,
@@ -18,8 +18,6 @@ from keras_ssl.tokens import (
     RotaryPositions,
     SinCosPositions,
     TransformerBlock,
-    attended,
-    gather_tokens,
 )
 
 POSITIONS = ("learned", "sincos", "rotary", "none")
@@ -172,7 +170,10 @@ class TokenTransformer(keras.Model):
         return tuple(self.tokenizer.compute_output_shape(shapes))[1:-1]
 
     def token_model(
-        self, mask_token: MaskToken | None = None, layers: Sequence[int] | None = None
+        self,
+        mask_token: MaskToken | None = None,
+        layers: Sequence[int] | None = None,
+        last_norm: bool = True,
     ) -> keras.Model:
         """A model from samples to all tokens, on the same weights.
 
@@ -180,6 +181,7 @@ class TokenTransformer(keras.Model):
             mask_token: layer that replaces masked tokens before positions are added; the model
                 then takes `[samples, mask]` with mask `(B, g1, …, gd)` of tokens.
             layers: blocks, counted from 1, whose output is given; `None` is the last.
+            last_norm: whether each is normalised as the last.
 
         Returns:
             Functional model with outputs `(B, class + registers + L, D)`, a list for several
@@ -191,8 +193,54 @@ class TokenTransformer(keras.Model):
         if mask_token is not None:
             mask = keras.Input([None] * rank, name="mask", dtype="float32")
             inputs = [samples, mask]
-        found = self._parts(samples, _checked_layers(layers, len(self.blocks)), mask, mask_token)
+        wanted = _checked_layers(layers, len(self.blocks))
+        found = self._parts(samples, wanted, mask, mask_token, last_norm)
         return keras.Model(inputs, found[0] if len(found) == 1 else found, name="tokens")
+
+    def first_tokens(
+        self, inputs: Any, plan: Any = None, mask_token: MaskToken | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Tokens of what a plan shows as the first block gets them, and what blocks need besides.
+
+        Args:
+            inputs: samples, with `plan` and `mask_token` as `encode`.
+            plan: see `encode`.
+            mask_token: see `encode`.
+
+        Returns:
+            `(B, class + registers + k, D)`, and `padding_mask` and `angles` for every block.
+        """
+        return self._parts.visible(inputs, plan, mask_token)
+
+    def hidden_states(
+        self,
+        inputs: Any,
+        plan: Any = None,
+        mask_token: MaskToken | None = None,
+        blocks: Sequence[int] | None = None,
+        training: bool = False,
+    ) -> list:
+        """Tokens of what a plan shows after some blocks, without the last norm.
+
+        Args:
+            inputs: samples, with `plan`, `mask_token` and `training` as `encode`.
+            plan: see `encode`.
+            mask_token: see `encode`.
+            blocks: blocks in rising order, counted from 1; `None` for all. Those behind the last
+                of them are not computed.
+            training: see `encode`.
+
+        Returns:
+            List of `(B, class + registers + k, D)`, one for each block.
+        """
+        depth = len(self.blocks)
+        wanted = _checked_layers(range(1, depth + 1) if blocks is None else blocks, depth)
+        x, options = self.first_tokens(inputs, plan, mask_token)
+        found = []
+        for number, block in enumerate(self.blocks[: wanted[-1]], start=1):
+            x = block(x, **options, training=training)
+            found += [x] * wanted.count(number)
+        return found
 
     def encode(
         self,
@@ -218,37 +266,17 @@ class TokenTransformer(keras.Model):
         Raises:
             ValueError: for a plan that replaces tokens, without a mask token.
         """
-        x = self.tokenizer(inputs)
-        grid = tuple(x.shape)[1:-1]
-        if plan is not None and (plan.keep is None or plan.replaced is not None):
-            if mask_token is None:
-                raise ValueError("this plan replaces tokens: encode(..., mask_token=MaskToken()).")
-            x = mask_token(x, ops.reshape(plan.mask, (-1, *grid)))
-        x, angles = self._parts.place(x)
-        padding = self._parts.padding(inputs)
-        if plan is not None and plan.keep is not None:
-            x = gather_tokens(ops.reshape(x, (-1, math.prod(grid), x.shape[-1])), plan.keep)
-            angles = angles if angles is None else self._angles_at(angles, plan.keep)
-            padding = attended(plan, self.prefix.count, decoder=False)
-        x, found = self.prefix(x), []
-        wanted = _checked_layers(blocks, len(self.blocks))
-        for number, block in enumerate(self.blocks[: wanted[-1]], start=1):
-            x = block(x, padding_mask=padding, angles=angles, training=training)
-            found += [x] * wanted.count(number)
-        return self.norm(sum(found) / len(found) if len(found) > 1 else x)
+        blocks = [len(self.blocks)] if blocks is None else blocks
+        found = self.hidden_states(inputs, plan, mask_token, blocks, training)
+        return self.norm(sum(found) / len(found) if len(found) > 1 else found[0])
 
-    def _angles_at(self, angles: Any, ids: Any) -> Any:
-        """Angles of some tokens of every sample, `(2, B, 1, prefix + k, features)`."""
-        front = ops.zeros_like(ids[:, :1]) + ops.arange(self.prefix.count, dtype=ids.dtype)[None]
-        ids = ops.concatenate([front, ids + self.prefix.count], axis=1)
-        return ops.expand_dims(ops.take(angles, ids, axis=1), 2)
-
-    def attention_maps(self, images: Any, block: int = -1) -> Any:
+    def attention_maps(self, images: Any, block: int = -1, tokens: Any = None) -> Any:
         """How much the class token attends to every token.
 
         Args:
             images: `(B, …)` samples as the model takes them.
             block: index into `blocks`.
+            tokens: what that block gets, `(B, N, D)`, where it is known already.
 
         Returns:
             float32 `(B, heads, g1, …, gd)`; with the weights of the other tokens in front a row
@@ -262,9 +290,10 @@ class TokenTransformer(keras.Model):
         grid = tuple(self.tokenizer(images).shape)[1:-1]
         x, angles = self._parts.embed(images)
         asked = self.blocks[block]
-        for part in self.blocks[: self.blocks.index(asked)]:
-            x = part(x, angles=angles)
-        weights = asked.attention_weights(x, angles=angles)
+        if tokens is None:
+            for part in self.blocks[: self.blocks.index(asked)]:
+                x = part(x, angles=angles)
+        weights = asked.attention_weights(x if tokens is None else tokens, angles=angles)
         weights = weights[:, :, 0, self.prefix.count :]
         return ops.reshape(weights, (-1, weights.shape[1], *grid))
 
@@ -284,60 +313,6 @@ class TokenTransformer(keras.Model):
         if isinstance(config.get("tokenizer"), dict):
             config["tokenizer"] = keras.saving.deserialize_keras_object(config["tokenizer"])
         return cls(**config)
-
-
-class Parts:
-    """The layers of a token transformer, and the way of tokens through them."""
-
-    def __init__(self, tokenizer, positions, prefix, blocks, norm):
-        self.tokenizer, self.positions, self.prefix = tokenizer, positions, prefix
-        self.blocks, self.norm = blocks, norm
-
-    def place(self, x: Any) -> tuple:
-        """Tokens with positions, and the angles of rotary ones."""
-        if self.positions is None:
-            return x, None
-        if isinstance(self.positions, RotaryPositions):
-            return x, self.positions(x)
-        return self.positions(x), None
-
-    def embed(self, inputs: Any, mask: Any = None, mask_token: Any = None) -> tuple:
-        """Tokens `(B, N, D)` before the first block, and the angles of rotary positions."""
-        x = self.tokenizer(inputs)
-        if mask_token is not None:
-            x = mask_token(x, mask)
-        x, angles = self.place(x)
-        return self.prefix(x), angles
-
-    def padding(self, inputs: Any) -> Any:
-        """Which tokens are real `(B, N)`, those in front too; `None` where all are."""
-        real = getattr(self.tokenizer, "padding_mask", lambda inputs: None)(inputs)
-        if real is None:
-            return None
-        real = ops.cast(real, "bool")
-        return ops.pad(real, ((0, 0), (self.prefix.count, 0)), constant_values=True)
-
-    def __call__(self, inputs, wanted, mask=None, mask_token=None) -> list:
-        """Normalised tokens after each of the wanted blocks."""
-        x, angles = self.embed(inputs, mask, mask_token)
-        padding = self.padding(inputs)
-        options = {"angles": angles, "padding_mask": padding}
-        options = {name: value for name, value in options.items() if value is not None}
-        found = []
-        for number, block in enumerate(self.blocks, start=1):
-            x = block(x, **options)
-            found += [self.norm(x)] * wanted.count(number)
-        return found
-
-    def pooled(self, x: Any, inputs: Any, pooling: str) -> Any:
-        """One vector for each sample, of its tokens `(B, N, D)`."""
-        if pooling == "class":
-            return x[:, 0]
-        real = self.padding(inputs)
-        skip = self.prefix.count
-        # Summed in float32 by Keras' own layer, and free of the tokens in front.
-        mean = keras.layers.GlobalAveragePooling1D()
-        return mean(x[:, skip:]) if real is None else mean(x[:, skip:], mask=real[:, skip:])
 
 
 def _batched(shape: Any) -> Any:

@@ -127,6 +127,28 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         """
         return []
 
+    def idle_variables(self) -> list:
+        """Variables of this model's networks that its losses never reach. Default: none.
+
+        They are left out of `trainable_variables`: a last norm that only the representation has
+        gets no gradient, and no decay either.
+        """
+        return []
+
+    @property
+    def trainable_variables(self) -> list:
+        """What the optimizer moves: trainable variables of all parts, but for idle ones."""
+        return self._without_idle(super().trainable_variables)
+
+    @property
+    def trainable_weights(self) -> list:
+        """The same; Keras knows both names."""
+        return self._without_idle(super().trainable_weights)
+
+    def _without_idle(self, variables: list) -> list:
+        idle = {id(variable) for variable in self.idle_variables()}
+        return [v for v in variables if id(v) not in idle]
+
     def after_update(self) -> None:
         """What moves without gradient after the optimizer. Default: every teacher follows."""
         if self.teachers_move == "after":

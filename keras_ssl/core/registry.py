@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
@@ -55,6 +56,28 @@ def register(
 def methods() -> dict[str, Method]:
     """All registered methods by class name, in order of name."""
     return dict(sorted(_METHODS.items()))
+
+
+def arguments(cls: type, *without: str) -> dict[str, bool]:
+    """What the constructor of a model class takes, and those of the classes that it extends.
+
+    Args:
+        cls: the class.
+        *without: names to leave out.
+
+    Returns:
+        Name → whether it must be given.
+    """
+    found: dict[str, bool] = {}
+    for base in cls.__mro__:
+        if base is keras.Model:
+            break
+        for name, parameter in inspect.signature(base.__init__).parameters.items():
+            single = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if single and name not in ("self", *without):
+                # What a subclass does not ask for it fills itself, or has in its **kwargs.
+                found.setdefault(name, base is cls and parameter.default is parameter.empty)
+    return found
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
 from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
-from keras_ssl.losses.reconstruction import token_error
+from keras_ssl.losses.reconstruction import feature_alignment, token_error
 from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
@@ -60,6 +60,7 @@ __all__ = [
     "deepcluster_v2",
     "dino",
     "epps_pulley",
+    "feature_alignment",
     "ibot",
     "info_nce",
     "koleo",

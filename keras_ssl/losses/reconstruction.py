@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
 from keras_ssl.core import distribution
-from keras_ssl.losses._math import as_float32, normalize
+from keras_ssl.losses._math import as_float32, check_positive, normalize
 
 KINDS = ("l2", "l1", "smooth_l1", "cosine", "cross_entropy")
 
@@ -25,14 +26,16 @@ def checked_token_error(kind: str) -> str:
 
 
 @distribution.kind("reduced")
-def token_error(predictions: Any, targets: Any, weight: Any = None, kind: str = "l2") -> Any:
+def token_error(
+    predictions: Any, targets: Any, weight: Any = None, kind: str = "l2", beta: float = 1.0
+) -> Any:
     """Weighted mean of the errors of tokens; every token of the global batch weighs the same.
 
     | kind | error of a token of P values |
     |---|---|
     | `"l2"` | mean of the squared differences |
     | `"l1"` | mean of the absolute differences |
-    | `"smooth_l1"` | mean of Huber's function of them, quadratic up to 1 |
+    | `"smooth_l1"` | mean of d² / (2 β) of differences d up to β, of d - β / 2 above |
     | `"cosine"` | 1 - cosine of the angle |
     | `"cross_entropy"` | cross-entropy; predictions are logits, targets class numbers |
 
@@ -42,12 +45,13 @@ def token_error(predictions: Any, targets: Any, weight: Any = None, kind: str = 
         weight: `(…)` of each token, `(…, P)` of each value for the first three kinds, or `None`
             for 1.
         kind: see the table.
+        beta: β of `"smooth_l1"`; with 1 it is Huber's function.
 
     Returns:
         float32 scalar; 0 where all weights are.
 
     Raises:
-        ValueError: if shapes differ or the kind is unknown.
+        ValueError: if shapes differ, the kind is unknown or β not positive.
 
     Source: `"l2"`: MAE, He et al. 2021, section 3; weights: VideoMAE V2, Wang et al. 2023,
     equation 3; `"l1"`: SimMIM, Xie et al. 2021; `"cosine"`: LV-MAE, Naiman et al. 2025.
@@ -58,6 +62,7 @@ def token_error(predictions: Any, targets: Any, weight: Any = None, kind: str = 
     >>> loss = token_error(x + 0.5, x, np.arange(16) % 2 * np.ones((8, 1)), "l1")
     """
     checked_token_error(kind)
+    check_positive("token_error", "beta", beta)
     predictions, targets = as_float32(predictions), ops.convert_to_tensor(targets)
     given = tuple(predictions.shape), tuple(targets.shape)
     wanted = given[0][:-1] if kind == "cross_entropy" else given[0]
@@ -69,7 +74,7 @@ def token_error(predictions: Any, targets: Any, weight: Any = None, kind: str = 
             f"token_error of kind {kind!r} expects predictions (…, P), targets of shape {wanted} "
             f"and weights (…); received {given[0]}, {given[1]} and {weights}."
         )
-    errors = _errors(predictions, ops.stop_gradient(targets), kind, single)
+    errors = _errors(predictions, ops.stop_gradient(targets), kind, single, beta)
     if weight is None:
         return ops.mean(errors)
     total = distribution.all_reduce_sum(ops.sum(weight))
@@ -78,7 +83,44 @@ def token_error(predictions: Any, targets: Any, weight: Any = None, kind: str = 
     return ops.divide_no_nan(share, total)
 
 
-def _errors(predictions: Any, targets: Any, kind: str, single: bool) -> Any:
+@distribution.kind("reduced")
+def feature_alignment(
+    students: Sequence, teachers: Sequence, weight: Any = None, *, kind: str = "smooth_l1"
+) -> Any:
+    """Mean over levels of how far a student's tokens are from a teacher's.
+
+    `"smooth_l1"` counts twice, so that small differences count by their square.
+
+    Args:
+        students: list of `(B, N, D)`, one for each level.
+        teachers: list of as many `(B, N, D)`; no gradient flows into them.
+        weight: `(B, N)` of each token, or `None` for 1.
+        kind: see `token_error`.
+
+    Returns:
+        float32 scalar.
+
+    Raises:
+        ValueError: for no level, unequal numbers of them, or what `token_error` refuses.
+
+    Source: MaskAlign, Xue et al. 2022, equation 4; the factor is that of the released code.
+
+    Example:
+
+    >>> x = np.random.normal(size=(3, 8, 16, 48))
+    >>> loss = feature_alignment(list(x), list(x + 0.5))
+    """
+    if not len(students) or len(students) != len(teachers):
+        raise ValueError(
+            "feature_alignment compares as many levels of a student as of a teacher; received "
+            f"{len(students)} and {len(teachers)}."
+        )
+    pairs = zip(students, teachers, strict=True)
+    errors = [token_error(student, teacher, weight, kind) for student, teacher in pairs]
+    return sum(errors) * ((2.0 if kind == "smooth_l1" else 1.0) / len(errors))
+
+
+def _errors(predictions: Any, targets: Any, kind: str, single: bool, beta: float) -> Any:
     if kind == "cross_entropy":
         logs = ops.log_softmax(predictions, axis=-1)
         picked = ops.one_hot(ops.cast(targets, "int32"), predictions.shape[-1])
@@ -91,6 +133,6 @@ def _errors(predictions: Any, targets: Any, kind: str, single: bool) -> Any:
     if kind == "l2":
         errors = ops.square(difference)
     elif kind == "smooth_l1":
-        small = ops.minimum(difference, 1.0)
-        errors = 0.5 * ops.square(small) + difference - small
+        small = ops.minimum(difference, beta)
+        errors = 0.5 / beta * ops.square(small) + difference - small
     return errors if single else ops.mean(errors, axis=-1)

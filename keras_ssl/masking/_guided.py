@@ -22,7 +22,8 @@ class GuidedMasking(Masking):
     Args:
         guide: layer or function from samples `(B, …)`, as the model gets them, to scores
             `(B, L)`, best in float32: equal ones are shown in the order of the tokens. No gradient
-            flows into it; variables of its own should be frozen.
+            flows into it; variables of its own should be frozen. `None` where the model knows the
+            scores, as one does whose teacher attends to tokens.
         ratio: share of hidden tokens.
         show: `"low"` or `"high"` scores.
         temperature: `None` shows the k highest (lowest). With a number the visible tokens are drawn
@@ -32,7 +33,7 @@ class GuidedMasking(Masking):
         rounding: how the ratio becomes a number of tokens, see `visible_count`.
         **kwargs: `name` and `dtype` of `keras.layers.Layer`.
 
-    Call: `plan(rows, grid, seed, inputs=samples)`.
+    Call: `plan(rows, grid, seed, inputs=samples)`, or with `scores=` in place of a guide's.
 
     Raises:
         ValueError: for a ratio outside (0, 1), an unknown rounding or end, a temperature that is
@@ -49,7 +50,7 @@ class GuidedMasking(Masking):
 
     def __init__(
         self,
-        guide: Callable | keras.Layer,
+        guide: Callable | keras.Layer | None,
         ratio: float = 0.75,
         show: str = "low",
         temperature: float | None = None,
@@ -62,15 +63,19 @@ class GuidedMasking(Masking):
                 f"GuidedMasking shows {SHOWN} scores at a temperature above 0 or None; received "
                 f"show={show!r}, temperature={temperature!r}."
             )
-        if not callable(guide):
+        if guide is not None and not callable(guide):
             raise ValueError(f"guide is a layer or a function of samples; received {guide!r}.")
         self.guide, self.show, self.temperature = guide, show, temperature
 
     def plan(self, rows: Any, grid: Sequence[int], seed: Any, **context: Any) -> MaskPlan:
-        """Which tokens are shown; `inputs` are the samples, see `Masking.plan`."""
-        if context.get("inputs") is None:
-            raise ValueError("GuidedMasking needs the samples: plan(rows, grid, seed, inputs=...).")
-        scores = ops.cast(ops.stop_gradient(self.guide(context["inputs"])), "float32")
+        """Which tokens are shown, by `inputs`, the samples, or `scores`; see `Masking.plan`."""
+        needed = "scores" if self.guide is None else "inputs"
+        found = context.get(needed)
+        if found is None:
+            what = "scores of the tokens" if self.guide is None else "samples"
+            raise ValueError(f"GuidedMasking needs {what}: plan(rows, grid, seed, {needed}=...).")
+        scores = found if self.guide is None else self.guide(found)
+        scores = ops.cast(ops.stop_gradient(scores), "float32")
         tokens = math.prod(grid)
         if len(scores.shape) != 2 or scores.shape[1] != tokens:
             raise ValueError(
@@ -86,8 +91,9 @@ class GuidedMasking(Masking):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
+        guide = self.guide
         own = {
-            "guide": keras.saving.serialize_keras_object(self.guide),
+            "guide": None if guide is None else keras.saving.serialize_keras_object(guide),
             "show": self.show,
             "temperature": self.temperature,
         }
@@ -97,7 +103,10 @@ class GuidedMasking(Masking):
     def from_config(cls, config: dict[str, Any]) -> GuidedMasking:
         """Builds the layer from `get_config`."""
         config = dict(config)
-        return cls(keras.saving.deserialize_keras_object(config.pop("guide")), **config)
+        guide = config.pop("guide")
+        return cls(
+            None if guide is None else keras.saving.deserialize_keras_object(guide), **config
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")

@@ -213,28 +213,34 @@ class Recipe:
                 other samples; None for the recipe's own.
             steps_per_epoch: optimizer steps of an epoch; the schedules are measured in it.
             seed: of weights and views; None draws one.
-            **overrides: `backbone` (a name, a `Transformer` or a Keras model), or any other field
-                of the recipe but its name.
+            **overrides: `backbone` (a name, a `Transformer` or a Keras model), any other field of
+                the recipe but its name, or an argument of the model class, such as the `teacher`
+                that a method learns from.
 
         Returns:
             A `keras_ssl.SSLModel`, ready for `fit`.
 
         Raises:
-            ValueError: for an override that does not exist, or a shape of another kind than the
-                recipe's.
+            ValueError: for an override that does not exist, a shape of another kind than the
+                recipe's, or without what the class must be given.
 
         Example:
 
         ```python
         model = recipes.get("simclr_cifar").build((32, 32, 3), steps_per_epoch=97, epochs=200)
+        model = recipes.get("mask_align_cifar").build(teacher=trained.encoder)
         ```
         """
         encoder = overrides.pop("backbone", None) or self.backbone
         known = [f.name for f in dataclasses.fields(self) if f.name not in ("name", "method")]
+        arguments = registry.arguments(registry.find(self.method), "encoder", "seed")
         for name in overrides:
-            if name not in known:
-                raise ValueError(f"Cannot override {name!r}. {registry.nearest(name, known)}")
+            if name not in known and name not in arguments:
+                nearest = registry.nearest(name, [*known, *arguments])
+                raise ValueError(f"Cannot override {name!r}. {nearest}")
+        given = {n: overrides.pop(n) for n in list(overrides) if n not in known}
         recipe = dataclasses.replace(self, **overrides)
+        recipe = dataclasses.replace(recipe, model={**recipe.model, **given})
         shape = recipe._checked_shape(input_shape)
         image, others = shape, {}
         if isinstance(shape, Mapping) and "image" in shape:
@@ -286,7 +292,14 @@ class Recipe:
                 total_steps=self.epochs * steps_per_epoch,
                 end=self.teacher_momentum_end,
             )
-        model = registry.find(self.method)(encoder, views=self.views, seed=seed, **arguments)
+        cls = registry.find(self.method)
+        for name, needed in registry.arguments(cls, "encoder", "seed", "views").items():
+            if needed and name not in arguments:
+                raise ValueError(
+                    f"{self.method} needs {name}=..., which no recipe can know: "
+                    f"recipes.get({self.name!r}).build({name}=...)."
+                )
+        model = cls(encoder, views=self.views, seed=seed, **arguments)
         model.compile(self.optimizer.build(self.epochs, steps_per_epoch, self.batch_size))
         return model
 

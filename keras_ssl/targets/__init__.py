@@ -8,7 +8,11 @@ from keras_ssl.targets._hog import HOGTarget
 from keras_ssl.targets._labels import PositionTarget, RotationTarget
 from keras_ssl.targets._pixels import PixelTarget
 from keras_ssl.targets._target import PatchTarget, Target
-from keras_ssl.targets._teacher_features import TeacherFeatureTarget
+from keras_ssl.targets._teacher_features import (
+    TeacherFeatureTarget,
+    standardized,
+    token_transformer,
+)
 
 __all__ = [
     "CodeTarget",
@@ -23,4 +27,6 @@ __all__ = [
     "Target",
     "TeacherFeatureTarget",
     "sobel",
+    "standardized",
+    "token_transformer",
 ]

@@ -12,7 +12,6 @@ from keras import ops, tree
 
 from keras_ssl.core import Teacher
 from keras_ssl.targets._target import Target, sizes_of
-from keras_ssl.tokens._patches import grid_of
 
 COMBINE = ("mean", "concatenate")
 
@@ -22,15 +21,16 @@ class TeacherFeatureTarget(Target):
     """Features that a teacher, frozen or a moving average, has of every token of a sample.
 
     The teacher sees the whole sample. One that wants other samples than the student, resized or
-    with other statistics, does so itself: `keras.Sequential([resizing, normalization, network])`.
+    with other statistics, does so itself: `keras.Sequential([resizing, normalization, network])`,
+    which counts as a `backbones.TokenTransformer` where it ends in one.
 
     Args:
         teacher: a built network, which is copied, or a `core.Teacher`, which is taken as it is. It
             gives tokens `(B, L, D)`, a feature map `(B, g1, …, gd, D)`, or a list of them; of a
             `backbones.TokenTransformer`, such as a `VisionTransformer`, the tokens are taken even
             where it pools.
-        layers: blocks of a `backbones.TokenTransformer`, counted from 1, whose output is taken
-            after its last norm; None for what the network gives, or the last block.
+        layers: blocks of a `backbones.TokenTransformer`, counted from 1, whose output is taken;
+            None for what the network gives, or the last block.
         combine: `"mean"` of several layers, or `"concatenate"`, one behind the other.
         normalize: whether the features of each token and layer get mean 0 and variance 1 before
             they are combined: a layer normalisation without parameters.
@@ -40,6 +40,7 @@ class TeacherFeatureTarget(Target):
         momentum: of the copy: None for a frozen teacher, a share of the old teacher in [0, 1], or a
             schedule of the optimizer's step. `teacher.update(student)` moves it, as the pairs of
             `SSLModel.teachers` do.
+        last_norm: whether outputs of blocks are taken after the transformer's last norm.
         **kwargs: `name` and other arguments of `keras.layers.Layer`.
 
     Call: `target(samples, training=...)` gives float32 `(B, L, D)`, or `(B, L, layers · D)`,
@@ -69,6 +70,7 @@ class TeacherFeatureTarget(Target):
         epsilon: float = 1e-5,
         skip: int | None = None,
         momentum: float | Callable | None = None,
+        last_norm: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -82,7 +84,9 @@ class TeacherFeatureTarget(Target):
         self.blocks = None if layers is None else tuple(int(number) for number in layers)
         self.teacher = _as_teacher(teacher, momentum)
         network = self.teacher.network
-        prefix = getattr(getattr(network, "prefix", None), "count", None)
+        self.transformer = token_transformer(network)
+        self.last_norm = bool(last_norm)
+        prefix = None if self.transformer is None else self.transformer.prefix.count
         self.front = (skip or 0) if prefix is None else prefix
         self.skip = self.front if skip is None else int(skip)
         if not 0 <= self.skip <= self.front:
@@ -90,19 +94,44 @@ class TeacherFeatureTarget(Target):
                 f"TeacherFeatureTarget(skip={skip!r}): the teacher {network.name!r} has "
                 f"{self.front} tokens in front of its patches; skip some of them, or None for all."
             )
-        self.network = _token_network(network, self.blocks)
+        self.network = _token_network(network, self.blocks, self.last_norm)
         self._check_outputs([tuple(x.shape) for x in tree.flatten(self._known_outputs())])
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The features of every token."""
-        moves = self.teacher.momentum is not None
-        found = tree.flatten(self.network(inputs, training=bool(training) and moves))
-        self._check_outputs([tuple(x.shape) for x in found])
-        parts = [self._features(x) for x in found]
+        parts = [self.features(x) for x in self.outputs(inputs, training)]
         if self.combine == "concatenate":
             return ops.stop_gradient(ops.concatenate(parts, axis=-1))
         return ops.stop_gradient(sum(parts) / len(parts))
+
+    def outputs(self, inputs: Any, training: bool = False) -> list:
+        """What the teacher gives of samples, one for each layer, as it is and without gradient."""
+        moves = self.teacher.momentum is not None
+        found = tree.flatten(self.network(inputs, training=bool(training) and moves))
+        self._check_outputs([tuple(x.shape) for x in found])
+        return [ops.stop_gradient(x) for x in found]
+
+    def features(self, x: Any) -> Any:
+        """Tokens `(B, L, D)` of one output as `normalize` says, in float32."""
+        rows, *grid, width = sizes_of(x)
+        x = ops.reshape(ops.cast(x, "float32"), (rows, math.prod(grid), width))[:, self.skip :]
+        return standardized(x, self.epsilon) if self.normalize else x
+
+    def attention(self, inputs: Any, tokens: Any = None) -> Any:
+        """How much the teacher's class token attends to each token in the last block.
+
+        Args:
+            inputs: samples `(B, …)`.
+            tokens: what the last block gets, the raw output of the last but one, `(B, N, D)`;
+                `None` computes it.
+
+        Returns:
+            float32 `(B, L)`, mean of the heads, without gradient.
+        """
+        maps = self.transformer.attention_maps(_prepared(self.teacher.network, inputs), -1, tokens)
+        maps = ops.mean(ops.reshape(maps, (-1, maps.shape[1], math.prod(maps.shape[2:]))), axis=1)
+        return ops.stop_gradient(maps)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """`(B, L, D)`, or `(B, L, layers · D)`."""
@@ -127,8 +156,8 @@ class TeacherFeatureTarget(Target):
         grid, sample = tuple(grid), tuple(input_shape)[1:]
         for shape in self._shapes(input_shape):
             mine = shape[1:-1]
-            if len(mine) == 1 and hasattr(self.teacher.network, "patch"):
-                mine = grid_of(tuple(input_shape), self.teacher.network.patch)
+            if len(mine) == 1 and self.transformer is not None:
+                mine = self._grid(input_shape)
             elif len(mine) == 1 and mine[0] is not None:
                 mine = (mine[0] - self.front,)
             if None in mine or mine == grid:
@@ -147,7 +176,7 @@ class TeacherFeatureTarget(Target):
             "teacher": keras.saving.serialize_keras_object(self.teacher),
             "layers": None if self.blocks is None else list(self.blocks),
             "skip": self.skip,
-            **{name: getattr(self, name) for name in ("combine", "normalize", "epsilon")},
+            **{n: getattr(self, n) for n in ("combine", "normalize", "epsilon", "last_norm")},
         }
         return {**super().get_config(), **own}
 
@@ -157,14 +186,11 @@ class TeacherFeatureTarget(Target):
         teacher = keras.saving.deserialize_keras_object(config["teacher"])
         return cls(**{**config, "teacher": teacher})
 
-    def _features(self, x: Any) -> Any:
-        """Tokens `(B, L, D)` of one output, in float32."""
-        rows, *grid, width = sizes_of(x)
-        x = ops.reshape(ops.cast(x, "float32"), (rows, math.prod(grid), width))[:, self.skip :]
-        if not self.normalize:
-            return x
-        x = x - ops.mean(x, axis=-1, keepdims=True)
-        return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.epsilon)
+    def _grid(self, input_shape: Sequence) -> tuple:
+        samples = keras.KerasTensor(tuple(input_shape), dtype="float32")
+        for layer in _front(self.teacher.network):
+            samples = layer.compute_output_spec(samples)
+        return self.transformer.grid_of(samples)
 
     def _known_outputs(self) -> Any:
         """Symbolic outputs where the network has them, else nothing."""
@@ -209,12 +235,61 @@ def _as_teacher(network: keras.Layer, momentum: float | Callable | None) -> Teac
     return Teacher(network, momentum, dtype=network.dtype_policy, name="teacher")
 
 
-def _token_network(network: keras.Layer, layers: Sequence[int] | None) -> keras.Layer:
+def token_transformer(network: Any) -> Any:
+    """The `backbones.TokenTransformer` that a network is or, a `keras.Sequential`, ends in.
+
+    Args:
+        network: any layer, or a `core.Teacher` of it.
+
+    Returns:
+        The transformer, or `None`.
+    """
+    network = network.network if isinstance(network, Teacher) else network
+    if isinstance(network, keras.Sequential) and network.layers:
+        network = network.layers[-1]
+    return network if hasattr(network, "token_model") else None
+
+
+def standardized(x: Any, epsilon: float = 1e-5) -> Any:
+    """A layer normalisation without parameters: mean 0 and variance 1 of the last axis.
+
+    Args:
+        x: `(…, D)`, any float dtype.
+        epsilon: added to the variance.
+
+    Returns:
+        float32 `(…, D)`.
+    """
+    x = ops.cast(x, "float32")
+    x = x - ops.mean(x, axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
+
+
+def _front(network: keras.Layer) -> list:
+    """Layers that prepare samples for the transformer in which a network ends."""
+    return [] if network is token_transformer(network) else network.layers[:-1]
+
+
+def _prepared(network: keras.Layer, inputs: Any) -> Any:
+    for layer in _front(network):
+        inputs = layer(inputs)
+    return inputs
+
+
+def _token_network(
+    network: keras.Layer, layers: Sequence[int] | None, last_norm: bool
+) -> keras.Layer:
     """The network itself, or one on the same weights that gives tokens of the wanted blocks."""
-    tokens = getattr(network, "token_model", None)
-    if tokens is not None:
-        pooled = any(len(x.shape) == 2 for x in network.outputs)
-        return tokens(layers=layers) if layers is not None or pooled else network
+    transformer = token_transformer(network)
+    if transformer is not None:
+        pooled = any(len(x.shape) == 2 for x in transformer.outputs)
+        if layers is None and last_norm and not pooled:
+            return network
+        tokens = transformer.token_model(layers=layers, last_norm=last_norm)
+        if not _front(network):
+            return tokens
+        samples = keras.Input(network.input_shape[1:])
+        return keras.Model(samples, tokens(_prepared(network, samples)))
     if layers is not None:
         raise ValueError(
             f"TeacherFeatureTarget(layers={list(layers)}) names blocks of a "

@@ -34,13 +34,17 @@ class MaskedModeling(EncoderModel):
         layout: `"replace"` where hidden tokens become mask tokens whatever the masking, so that
             the encoder sees all places; else a plan with indices gathers the visible ones.
         several_views: whether the views may be several.
+        makes: names of arguments below that a class fills itself, which its config leaves out.
 
     Args:
         encoder: a `backbones.TokenTransformer`, such as `backbones.VisionTransformer`.
-        masking: a strategy of `masking`, or a ratio for `masking.RandomMasking`.
+        masking: a strategy of `masking`, or a ratio for `masking.RandomMasking`; `None` hides
+            nothing, and the plan is `None`.
         decoder: `(width, depth, heads)` of a `tokens.TransformerDecoder`, or a layer called as it
-            is; where a class has several `decoded_terms`, a dict with one for each.
-        target: a layer of `targets`, or `"pixels"` or `"normalized"`; a dict like the decoder's.
+            is; where a class has several `decoded_terms`, a dict with one for each. `None` where a
+            class has something else in its place.
+        target: a layer of `targets`, or `"pixels"` or `"normalized"`, or `None`; a dict like the
+            decoder's.
         loss: of a token: `"l2"`, `"l1"`, `"smooth_l1"`, `"cosine"` or `"cross_entropy"`.
         decode: which hidden tokens are predicted: `None` for all, a share of them, or a masking
             strategy whose visible tokens are.
@@ -57,13 +61,14 @@ class MaskedModeling(EncoderModel):
     decoded_terms: tuple[str, ...] | None = None
     layout: str | None = None
     several_views = False
+    makes: tuple[str, ...] = ()
 
     def __init__(
         self,
         encoder: TokenTransformer,
-        masking: float | keras.Layer = 0.75,
-        decoder: Sequence[int] | keras.Layer | Mapping[str, Any] = (512, 8, 16),
-        target: str | keras.Layer | Mapping[str, Any] = "normalized",
+        masking: float | keras.Layer | None = 0.75,
+        decoder: Sequence[int] | keras.Layer | Mapping[str, Any] | None = (512, 8, 16),
+        target: str | keras.Layer | Mapping[str, Any] | None = "normalized",
         loss: str = "l2",
         decode: float | keras.Layer | None = None,
         views: str | keras.Layer | None = None,
@@ -73,7 +78,8 @@ class MaskedModeling(EncoderModel):
         self.encoder = checked_encoder(encoder, type(self).__name__)
         self.views = self.checked_views(views)
         self.masking: Any = RandomMasking(masking) if isinstance(masking, float) else masking
-        if not isinstance(self.masking, keras.Layer):
+        needed = masking is not None or decoder is not None
+        if needed and not isinstance(self.masking, keras.Layer):
             raise ValueError(
                 f"masking is a ratio such as 0.75 or a layer of keras_ssl.masking; received "
                 f"{masking!r}."
@@ -138,7 +144,9 @@ class MaskedModeling(EncoderModel):
             )
         return {name: make(given[name], name) for name in names}
 
-    def _target(self, target: Any, term: str) -> keras.Layer:
+    def _target(self, target: Any, term: str) -> keras.Layer | None:
+        if target is None:
+            return None
         if isinstance(target, str):
             names = {"pixels": None, "normalized": "patch"}
             if target not in names:
@@ -154,7 +162,9 @@ class MaskedModeling(EncoderModel):
             )
         return target
 
-    def _decoder(self, decoder: Any, term: str) -> keras.Layer:
+    def _decoder(self, decoder: Any, term: str) -> keras.Layer | None:
+        if decoder is None:
+            return None
         target = self.target[term] if isinstance(self.target, Mapping) else self.target
         return self.build_decoder(decoder, target, self.encoder, self._decoded.index(term))
 
@@ -234,15 +244,28 @@ class MaskedModeling(EncoderModel):
                 "for it."
             )
 
-    def draw_plan(self, inputs: Any, encoder: TokenTransformer) -> MaskPlan:
-        """Which tokens of samples `(B, …)` are hidden in this step."""
-        return self.plan_for(inputs, encoder, distribution.fold_in(self.draw_seed(), MASKS))
+    def draw_plan(self, inputs: Any, encoder: TokenTransformer, **context: Any) -> Any:
+        """Which tokens of samples `(B, …)` are hidden in this step, see `plan_for`."""
+        seed = distribution.fold_in(self.draw_seed(), MASKS)
+        return self.plan_for(inputs, encoder, seed, **context)
 
-    def plan_for(self, inputs: Any, encoder: TokenTransformer, seed: Any) -> MaskPlan:
-        """Which tokens of samples `(B, …)` are hidden by a seed, int32 `(2,)`."""
+    def plan_for(self, inputs: Any, encoder: TokenTransformer, seed: Any, **context: Any) -> Any:
+        """Which tokens are hidden by a seed.
+
+        Args:
+            inputs: samples `(B, …)`.
+            encoder: whose tokens are hidden.
+            seed: int32 `(2,)`.
+            **context: what a strategy may know besides samples and step, see `Masking.plan`.
+
+        Returns:
+            `MaskPlan`, or `None` without a masking.
+        """
+        if self.masking is None:
+            return None
         rows, grid = ops.shape(keras.tree.flatten(inputs)[0])[0], encoder.grid_of(inputs)
         step = getattr(getattr(self, "optimizer", None), "iterations", None)
-        plan = self.masking.plan(rows, grid, seed, inputs=inputs, step=step)
+        plan = self.masking.plan(rows, grid, seed, inputs=inputs, step=step, **context)
         if self.layout == "replace":
             return MaskPlan(plan.mask)
         if self.decode is None:
@@ -290,6 +313,11 @@ class MaskedModeling(EncoderModel):
         ]
         return [(target.teacher, self.encoder) for target in following]
 
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in self.makes}
+
     # --- to look at ---------------------------------------------------------------------------
 
     def reconstruct(self, samples: Any, seed: int = 0) -> dict[str, Any]:
@@ -311,7 +339,8 @@ class MaskedModeling(EncoderModel):
             for p in (self.target, self.decoder)
         )
         if not hasattr(target, "to_pixels"):
-            raise ValueError(f"{type(target).__name__} predicts no samples that could be shown.")
+            name = type(self if target is None else target).__name__
+            raise ValueError(f"{name} predicts no samples that could be shown.")
         inputs = self.preprocess(samples)
         grid = self.encoder.grid_of(inputs)
         plan = self.plan_for(inputs, self.encoder, distribution.fixed_seed(seed))

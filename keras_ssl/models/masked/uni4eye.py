@@ -61,6 +61,7 @@ class Uni4Eye(MaskedModeling):
     """
 
     loss_terms = ("pixels", "gradients")
+    makes = ("decoder", "target")
 
     def __init__(
         self,
@@ -159,8 +160,3 @@ class Uni4Eye(MaskedModeling):
         if ranks != getattr(self, "_ranks", ranks):
             self.train_function = self.test_function = self.predict_function = None
         self._ranks = ranks
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        return {n: v for n, v in config.items() if n not in ("decoder", "target")}

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers of a token transformer, and the ways of tokens through them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ssl.tokens import RotaryPositions, attended, gather_tokens
+
+
+class Parts:
+    """The layers of a token transformer, and the way of tokens through them."""
+
+    def __init__(self, tokenizer, positions, prefix, blocks, norm):
+        self.tokenizer, self.positions, self.prefix = tokenizer, positions, prefix
+        self.blocks, self.norm = blocks, norm
+
+    def place(self, x: Any) -> tuple:
+        """Tokens with positions, and the angles of rotary ones."""
+        if self.positions is None:
+            return x, None
+        if isinstance(self.positions, RotaryPositions):
+            return x, self.positions(x)
+        return self.positions(x), None
+
+    def embed(self, inputs: Any, mask: Any = None, mask_token: Any = None) -> tuple:
+        """Tokens `(B, N, D)` before the first block, and the angles of rotary positions."""
+        x = self.tokenizer(inputs)
+        if mask_token is not None:
+            x = mask_token(x, mask)
+        x, angles = self.place(x)
+        return self.prefix(x), angles
+
+    def visible(self, inputs: Any, plan: Any = None, mask_token: Any = None) -> tuple[Any, dict]:
+        """Tokens of what a plan shows before the first block, and what blocks need besides."""
+        x = self.tokenizer(inputs)
+        grid = tuple(x.shape)[1:-1]
+        if plan is not None and (plan.keep is None or plan.replaced is not None):
+            if mask_token is None:
+                raise ValueError("this plan replaces tokens: encode(..., mask_token=MaskToken()).")
+            x = mask_token(x, ops.reshape(plan.mask, (-1, *grid)))
+        x, angles = self.place(x)
+        padding = self.padding(inputs)
+        if plan is not None and plan.keep is not None:
+            x = gather_tokens(ops.reshape(x, (-1, math.prod(grid), x.shape[-1])), plan.keep)
+            angles = angles if angles is None else self.angles_at(angles, plan.keep)
+            padding = attended(plan, self.prefix.count, decoder=False)
+        return self.prefix(x), {"padding_mask": padding, "angles": angles}
+
+    def angles_at(self, angles: Any, ids: Any) -> Any:
+        """Angles of some tokens of every sample, `(2, B, 1, prefix + k, features)`."""
+        front = ops.zeros_like(ids[:, :1]) + ops.arange(self.prefix.count, dtype=ids.dtype)[None]
+        ids = ops.concatenate([front, ids + self.prefix.count], axis=1)
+        return ops.expand_dims(ops.take(angles, ids, axis=1), 2)
+
+    def padding(self, inputs: Any) -> Any:
+        """Which tokens are real `(B, N)`, those in front too; `None` where all are."""
+        real = getattr(self.tokenizer, "padding_mask", lambda inputs: None)(inputs)
+        if real is None:
+            return None
+        real = ops.cast(real, "bool")
+        return ops.pad(real, ((0, 0), (self.prefix.count, 0)), constant_values=True)
+
+    def __call__(self, inputs, wanted, mask=None, mask_token=None, last_norm=True) -> list:
+        """Tokens after each of the wanted blocks."""
+        x, angles = self.embed(inputs, mask, mask_token)
+        padding = self.padding(inputs)
+        options = {"angles": angles, "padding_mask": padding}
+        options = {name: value for name, value in options.items() if value is not None}
+        found = []
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x, **options)
+            found += [self.norm(x) if last_norm else x] * wanted.count(number)
+        return found
+
+    def pooled(self, x: Any, inputs: Any, pooling: str) -> Any:
+        """One vector for each sample, of its tokens `(B, N, D)`."""
+        if pooling == "class":
+            return x[:, 0]
+        real = self.padding(inputs)
+        skip = self.prefix.count
+        # Summed in float32 by Keras' own layer, and free of the tokens in front.
+        mean = keras.layers.GlobalAveragePooling1D()
+        return mean(x[:, skip:]) if real is None else mean(x[:, skip:], mask=real[:, skip:])
