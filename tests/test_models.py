@@ -13,6 +13,7 @@ from model_test import (
     light_views,
     one_view,
     run_model_test,
+    small_transformer,
     train,
     weights,
 )
@@ -113,6 +114,7 @@ SMALL = {
     models.LVMAE: {"decoder": (12, 1, 2)},
     models.AudioMAE: {"decoder": (12, 2, 2), "window": (2, 2)},
     models.SignalMAE: {"decoder": (12, 1, 2)},
+    models.MaskAlign: {"teacher": small_transformer(width=8, seed=7), "levels": 2},
 }
 # Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's, MMC iBOT's), by the
 # numbers of devices. Tracing four, compiling and half precisions cost as much as all the rest, so

@@ -77,6 +77,8 @@ TABLE = {
     "lv_mae_films": (151, 128, 5e-4, 40, 0.0, 0.05, None, None),
     "uni4eye_octa": (200, 64, 2.5e-4, 40, 0.0, 0.05, None, None),
     "signal_mae_electricity": (9, 128, 3e-3, 0.9, 0.0, 0.05, None, None),
+    "mask_align_cifar": (200, 256, 1.5e-3, 20, 1e-5 / 1.5e-3, 0.05, None, None),
+    "mask_align_imagenet": (200, 1024, 6e-4, 20, 1e-5 / 6e-4, 0.05, None, None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -97,6 +99,7 @@ VIEWS = {
     "ColorMAE": "mae",
     "ThoraxMAE": "thorax_mae",
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE")),
+    "MaskAlign": "mae",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -134,6 +137,7 @@ SETTINGS = {
         "volume_patch": (16, 16, 16),
         "decoder_size": (512, 8, 16),
     },
+    "mask_align_imagenet": {"loss": "smooth_l1", "levels": 5, "fusion": "linear", "head": "linear"},
     "franca_cifar": {"prototypes": 4096, "freeze_steps": 10, "levels": (1, 3, 6)},
     "franca_imagenet": {"term_weights": (1.0, 1.0, 0.1), "projected": False},
     "dino_imagenet": {"prototypes": 65536, "teacher_temperature": 0.04, "center_momentum": 0.9},
@@ -177,6 +181,11 @@ TRANSFORMERS = {
     "color_mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
     "thorax_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "thorax_mae_imagenet": ("small", {"positions": "sincos", **GLOROT}),
+    "mask_align_cifar": (
+        "tiny",
+        {"patch": 4, "positions": "sincos", "drop_path": 0.1, **GLOROT},
+    ),
+    "mask_align_imagenet": ("base", {"positions": "sincos", "drop_path": 0.1, **GLOROT}),
     "franca_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "franca_imagenet": (
         "base",
@@ -198,11 +207,18 @@ def tiny_encoder(shape):
     return keras.Model(images, keras.layers.Dense(8)(x))
 
 
-def tiny_transformer(shape, patch=16):
+def tiny_transformer(shape, patch=16, depth=1):
     """The same for methods that mask patches."""
     from keras_ssl import backbones
 
-    return backbones.VisionTransformer("tiny", shape, patch, width=6, depth=1, heads=1)
+    return backbones.VisionTransformer("tiny", shape, patch, width=6, depth=depth, heads=1)
+
+
+def teachers(method, shape, patch):
+    """What a method learns from, which its recipes leave open."""
+    if method == "MaskAlign":
+        return {"teacher": tiny_transformer(shape, patch, 5)}
+    return {}
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -219,11 +235,13 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     narrow = {"projector": (16,) * len(head)} if head is not None else {}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
+    images = shape["image"] if isinstance(shape, dict) else shape
     if isinstance(recipe.backbone, recipes.Transformer):
         backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)
     elif recipe.backbone.startswith("vit_"):
-        images = shape["image"] if isinstance(shape, dict) else shape
-        backbone = tiny_transformer(images, recipe.backbone_options.get("patch", 16))
+        patch = recipe.backbone_options.get("patch", 16)
+        narrow |= teachers(recipe.method, images, patch)
+        backbone = tiny_transformer(images, patch, 5 if "teacher" in narrow else 1)
     else:
         backbone = tiny_encoder(shape)
     model = recipe.build(shape, 10, seed=0, backbone=backbone, **narrow)
@@ -434,6 +452,17 @@ def test_mistakes_are_named():
         recipes.for_images("simclrr", (32, 32, 3))
     with pytest.raises(ValueError, match="Did you mean epochs"):
         recipes.get("simclr_digits").build((16, 16, 1), 6, epoch=3)
+
+
+def test_a_recipe_takes_arguments_of_its_method():
+    encoder = tiny_encoder((32, 32, 3))
+    simclr = recipes.get("simclr_cifar")
+    model = simclr.build((32, 32, 3), 1, backbone=encoder, projector=(4,), temperature=0.3)
+    assert model.temperature == 0.3
+    with pytest.raises(ValueError, match="Did you mean temperature"):
+        simclr.build((32, 32, 3), 1, backbone=encoder, temprature=0.3)
+    with pytest.raises(ValueError, match="MaskAlign needs teacher=..., which no recipe can know"):
+        recipes.get("mask_align_cifar").build()
 
 
 def test_the_same_seed_builds_the_same_weights_and_no_two_parts_share_them():

@@ -8,6 +8,7 @@ from keras_ssl.layers._batch_norm import (
 )
 from keras_ssl.layers._center import Center
 from keras_ssl.layers._direct_predictor import DirectPredictor
+from keras_ssl.layers._dynamic_alignment import DynamicAlignment
 from keras_ssl.layers._encoder import as_encoder
 from keras_ssl.layers._hyper_linear import HyperLinear
 from keras_ssl.layers._kmeans import spherical_kmeans
@@ -27,6 +28,7 @@ from keras_ssl.layers._split_head import SplitHead
 __all__ = [
     "Center",
     "DirectPredictor",
+    "DynamicAlignment",
     "HyperLinear",
     "KoLeo",
     "MLP",

@@ -7,6 +7,7 @@ from keras_ssl.models.masked.engine import MaskedModeling
 from keras_ssl.models.masked.gmml import GMML
 from keras_ssl.models.masked.lv_mae import LVMAE
 from keras_ssl.models.masked.mae import MAE
+from keras_ssl.models.masked.mask_align import MaskAlign
 from keras_ssl.models.masked.signal_mae import SignalMAE
 from keras_ssl.models.masked.simmim import SimMIM
 from keras_ssl.models.masked.sit import SiT
@@ -20,6 +21,7 @@ __all__ = [
     "GMML",
     "LVMAE",
     "MAE",
+    "MaskAlign",
     "MaskedModeling",
     "SignalMAE",
     "SiT",

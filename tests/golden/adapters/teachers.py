@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Students of frozen teachers."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from adapters.common import run
+
+from keras_ssl import layers, losses, targets, tokens
+
+
+def _mask_align(arrays: dict, meta: dict) -> dict:
+    depth, *shape = arrays["in_student"].shape
+    # The embeddings, level 0 of the teacher, are not aligned.
+    teacher = targets.standardized(arrays["in_teacher"][1:], meta["layernorm_eps"])
+    taught = [
+        np.concatenate([x[:, :1], tokens.tokens_at(x[:, 1:], arrays["in_ids_keep"])], axis=1)
+        for x in teacher
+    ]
+    alignment = layers.DynamicAlignment(teacher.shape[-1])
+    alignment.build([shape] * depth)
+
+    def student(x):
+        heads = zip(x["in_w_heads"], x["in_b_heads"], strict=True)
+        weights = [x["in_w_fusion"], *(w for k, b in heads for w in (tf.transpose(k), b))]
+        return alignment.stateless_call(weights, [], tf.unstack(x["in_student"]))[0]
+
+    top = meta["top"]
+    outputs = {
+        "out_student": lambda x: tf.stack(student(x)),
+        "out_loss": lambda x: losses.feature_alignment(
+            student(x)[-top:], taught[-top:], kind={"smoothl1": "smooth_l1"}.get(meta["loss"], "l2")
+        ),
+    }
+    return run(arrays, meta, outputs) | {"out_teacher": np.stack(taught)}
+
+
+CASES = {"mim_maskalign_dynamic_alignment": _mask_align}

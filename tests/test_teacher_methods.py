@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masked models that learn from frozen teachers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from model_test import images, small_transformer
+
+from keras_ssl import backbones, layers, masking, models
+from keras_ssl.core import distribution
+
+SEED = distribution.fixed_seed(3)
+
+
+def floats(rows=4):
+    return images(rows).astype("float32") / 255.0
+
+
+def everything(rows=4, tokens=16):
+    """A plan that shows all tokens, in another order for every sample."""
+    order = [np.random.default_rng(row).permutation(tokens) for row in range(rows)]
+    return masking.plan_in_order(np.stack(order).astype("int32"), tokens)
+
+
+def whitened(x, epsilon=1e-5):
+    x = np.asarray(x, "float64")
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt(x.var(-1, keepdims=True) + epsilon)
+
+
+def smooth_l1(a, b, beta=1.0):
+    d = np.abs(np.asarray(a, "float64") - b)
+    return np.where(d < beta, 0.5 * d**2 / beta, d - 0.5 * beta).mean()
+
+
+def values(network):
+    return [np.asarray(v) for v in network.variables]
+
+
+def assert_frozen(model, teacher, before):
+    """A teacher's variables are the same bit for bit, and none of the optimizer's."""
+    for old, new in zip(before, values(teacher), strict=True):
+        assert np.array_equal(old, new)
+    own = {id(v) for v in model.trainable_variables}
+    assert not own & {id(v) for v in teacher.variables}
+
+
+# --- MaskAlign ---
+
+
+def mask_align(encoder=None, teacher=None, **options):
+    options = {"views": None, "seed": 1, "levels": 2, **options}
+    teacher = teacher or small_transformer(width=8, seed=7)
+    return models.MaskAlign(encoder or small_transformer(), teacher, **options)
+
+
+def with_plan(model, x, plan):
+    """The views of a step with another plan than the one drawn."""
+    levels = model.taught(model.target.outputs(x), plan)
+    return {"inputs": x, "plan": plan, "levels": levels}
+
+
+def alignment(model, x, plan):
+    return float(model.compute_losses(with_plan(model, x, plan), False)["alignment"])
+
+
+def test_a_student_that_is_its_teacher_is_aligned():
+    encoder, x = small_transformer(kernel_initializer="glorot_uniform"), floats()
+    model = mask_align(encoder, encoder, head="norm_linear")
+    plan = everything()
+    apart = alignment(model, x, plan)
+    for head in model.alignment.heads:
+        # As the whitening of the teacher.
+        head.layers[0].epsilon = 1e-5
+        head.layers[-1].kernel.assign(np.eye(12))
+    mixed = alignment(model, x, plan)
+    model.alignment.mixture.assign(np.eye(2))
+    assert alignment(model, x, plan) < 1e-10 < 1e-6 < mixed < apart
+    other = with_plan(model, x, plan) | {"plan": plan._replace(keep=plan.keep[:, ::-1])}
+    assert float(model.compute_losses(other, False)["alignment"]) > 1e-3
+
+
+def test_alignment_in_float64():
+    model, x = mask_align(small_transformer(depth=3), small_transformer(depth=3, seed=7)), floats()
+    model.alignment.mixture.assign(np.random.default_rng(0).normal(size=(2, 3)))
+    views = model.make_views(x)
+    keep = np.asarray(views["plan"].keep)
+    assert keep.shape == (4, 4)
+    states = [np.asarray(s, "float64") for s in model.encoder.hidden_states(x, views["plan"])]
+    teacher = model.teacher.network.hidden_states(x, blocks=(2, 3))
+    wanted = []
+    for level, (row, head) in enumerate(
+        zip(np.asarray(model.alignment.mixture, "float64"), model.alignment.heads, strict=True)
+    ):
+        mixed = sum(weight * state for weight, state in zip(row, states, strict=True))
+        kernel, bias = (np.asarray(v, "float64") for v in head.weights)
+        taught = np.take_along_axis(np.asarray(teacher[level])[:, 1:], keep[..., None], 1)
+        taught = whitened(np.concatenate([np.asarray(teacher[level])[:, :1], taught], axis=1))
+        wanted.append(2 * smooth_l1(mixed @ kernel + bias, taught))
+    got = float(model.compute_losses(views, False)["alignment"])
+    assert got == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_visible_patches_are_drawn_by_the_attention_of_the_teacher():
+    encoder = small_transformer(positions="rotary", width=16, registers=1, seed=7)
+    model, x = mask_align(teacher=encoder), floats(2)
+    scores = model.importance(x, model.target.outputs(x))
+    maps = np.asarray(encoder.attention_maps(x)).mean(1).reshape(2, 16)
+    np.testing.assert_allclose(np.exp(scores), maps, rtol=1e-4)
+    # Of 6000 draws the share in which a patch comes first is its share of the attention.
+    many = np.repeat(np.log(np.arange(1.0, 17.0))[None], 6000, axis=0).astype("float32")
+    plan = model.plan_for(np.repeat(x[:1], 6000, axis=0), model.encoder, SEED, scores=many)
+    first = np.bincount(np.asarray(plan.keep)[:, 0], minlength=16) / 6000
+    np.testing.assert_allclose(first, np.arange(1.0, 17.0) / 136, atol=0.015)
+
+
+def test_the_teacher_of_mask_align_stands_still():
+    model, x = mask_align(), floats(8)
+    before = values(model.teacher.network)
+    norm = values(model.encoder.norm)
+    model.compile(keras.optimizers.Adam(0.01, weight_decay=0.1))
+    losses_seen = model.fit(x, batch_size=8, epochs=6, verbose=0).history["loss"]
+    assert losses_seen[-1] < losses_seen[0]
+    assert_frozen(model, model.teacher.network, before)
+    # The last norm is nobody's: neither gradient nor decay move it.
+    assert all(np.array_equal(a, b) for a, b in zip(norm, values(model.encoder.norm), strict=True))
+    batch = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch([v.value for v in model.teacher.network.weights])
+        loss = model.compute_losses(model.make_views(batch), True)["alignment"]
+    assert not any(tape.gradient(loss, [v.value for v in model.teacher.network.weights]))
+
+
+def test_a_teacher_may_want_other_samples():
+    x, network = floats(), small_transformer(seed=7)
+    plain = mask_align(teacher=network)
+    scaled = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Rescaling(3.0), network])
+    model = mask_align(teacher=scaled)
+    plan = everything()
+    found = model.taught(model.target.outputs(x), plan)
+    for mine, want in zip(found, plain.taught(plain.target.outputs(3 * x), plan), strict=True):
+        np.testing.assert_allclose(mine, want, atol=1e-5)
+    np.testing.assert_allclose(model.target.attention(x), plain.target.attention(3 * x), atol=1e-6)
+    half = backbones.VisionTransformer("tiny", (8, 8, 3), 2, width=8, depth=2, heads=2)
+    small = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Resizing(8, 8), half])
+    assert np.isfinite(alignment(mask_align(teacher=small), x, plan))
+
+
+def test_teachers_of_any_depth_and_tokens_in_front():
+    x, plan = floats(), everything()
+    deep = small_transformer(depth=3, registers=2, seed=7)
+    model = mask_align(teacher=deep, fusion="mean", levels=3, head="mlp")
+    assert model.alignment.mixture.shape == (3, 2)
+    assert model.taught(model.target.outputs(x), plan)[0].shape == (4, 17, 12)
+    bare = small_transformer(depth=3, class_token=False, pooling="mean", seed=7)
+    model = mask_align(teacher=bare, fusion="mean", masking=masking.RandomMasking(0.5))
+    assert model.taught(model.target.outputs(x), plan)[0].shape == (4, 16, 12)
+    assert np.isfinite(alignment(model, x, plan))
+
+
+def test_tokens_that_are_gathered_but_hidden_do_not_count():
+    model, x = mask_align(), floats()
+    few, many = (masking.plan_in_order(everything().keep, n) for n in (5, 9))
+    ignored = many._replace(mask=few.mask, shown=np.arange(9)[None] < 5 + np.zeros((4, 1), "int32"))
+    assert alignment(model, x, ignored) == pytest.approx(alignment(model, x, few), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teacher": small_transformer(depth=3)}, "has 3, the student 2"),
+        ({"teacher": small_transformer(depth=3), "fusion": "none"}, "fusion='none' gives each"),
+        ({"levels": 3}, "levels=3 is no number of the teacher's 2"),
+        ({"teacher": keras.Sequential([keras.Input((16, 16, 3))])}, "made of blocks"),
+        ({"teacher": small_transformer(class_token=False, pooling="mean")}, "no class token"),
+        ({"fusion": "sum"}, "fusion in"),
+        (
+            {"teacher": backbones.VisionTransformer("tiny", (16, 16, 3), 8, depth=2)},
+            r"has tokens \(2, 2\) .* grid is \(4, 4\)",
+        ),
+    ],
+)
+def test_teachers_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        mask_align(**options)
+
+
+def test_mixtures_start_at_each_levels_own_block():
+    states = [np.full((2, 3, 4), float(n), "float32") for n in range(1, 4)]
+    for fusion, want in (("linear", [2.06, 3.06]), ("mean", [2.0, 2.0]), ("none", [2.0, 3.0])):
+        layer = layers.DynamicAlignment(4, 2, fusion)
+        layer.build([(2, 3, 4)] * 3)
+        for head in layer.heads:
+            head.layers[-1].kernel.assign(np.eye(4))
+        found = [float(np.asarray(x).mean()) for x in layer(states)]
+        assert found == pytest.approx(want, rel=1e-5)
+    with pytest.raises(ValueError, match="4 levels of a teacher have no block each"):
+        layers.DynamicAlignment(4, 4).build([(2, 3, 4)] * 3)
