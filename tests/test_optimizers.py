@@ -122,6 +122,36 @@ def test_adamw_decay_follows_its_schedule_and_spares_biases():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(variables[1]), values[1])
 
 
+def test_lamb_steps_in_proportion_to_the_weights():
+    """Against its algorithm in numpy; a bias takes Adam's step."""
+    values, rng = [rand(4, 3), rand(3)], np.random.default_rng(1)
+    variables = [keras.Variable(v, name=f"p{i}") for i, v in enumerate(values)]
+    optimizer = optimizers.LAMB(0.1, 0.8, 0.95, 1e-4, weight_decay=0.3)
+    means, squares = [0.0, 0.0], [0.0, 0.0]
+    for step_number in range(1, 4):
+        gradients = [rng.normal(size=v.shape).astype("float32") for v in values]
+        optimizer.apply([tf.constant(g) for g in gradients], variables)
+        for i, gradient in enumerate(gradients):
+            means[i] = 0.8 * means[i] + 0.2 * gradient
+            squares[i] = 0.95 * squares[i] + 0.05 * gradient**2
+            update = means[i] / (1 - 0.8**step_number)
+            update = update / (np.sqrt(squares[i] / (1 - 0.95**step_number)) + 1e-4)
+            if i == 0:
+                update = update + 0.3 * values[i]
+                update = update * np.linalg.norm(values[i]) / np.linalg.norm(update)
+            values[i] = values[i] - 0.1 * update
+    for variable, want in zip(variables, values, strict=True):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), want, rtol=1e-5, atol=1e-6)
+
+
+def test_lamb_moves_what_is_zero_as_adam_does():
+    zero, gradient = np.zeros((2, 2), "float32"), rand(2, 2)
+    (got,) = step(optimizers.LAMB(0.1), [gradient], [zero])
+    np.testing.assert_allclose(got, -0.1 * np.sign(gradient), rtol=1e-3)
+    (got,) = step(optimizers.LAMB(0.1, weight_decay=0.0), [zero], [rand(2, 2)])
+    np.testing.assert_array_equal(got, rand(2, 2))
+
+
 def test_helper_spares_norms_biases_and_names():
     model = network()
     optimizer = keras.optimizers.SGD(1.0, weight_decay=0.1)
@@ -149,6 +179,9 @@ MAKERS = {
         0.5, lr_in_momentum=True, nesterov=True, exclude=["head"]
     ),
     "sgd": lambda: optimizers.SGD(0.1, weight_decay=1e-3),
+    "lamb": lambda: optimizers.LAMB(
+        0.01, epsilon=1e-2, weight_decay=schedules.CosineRamp(0.1, 1.0, 6), exclude=["head"]
+    ),
     # A large epsilon: else Adam divides rounding errors by themselves.
     "adamw": lambda: optimizers.AdamW(
         0.01, epsilon=1e-2, weight_decay=schedules.CosineRamp(0.1, 1.0, 6)

@@ -3,6 +3,7 @@
 
 from keras_ssl.optimizers.adamw import AdamW
 from keras_ssl.optimizers.exclude import exclude_norm_and_bias
+from keras_ssl.optimizers.lamb import LAMB
 from keras_ssl.optimizers.lars import LARS
 from keras_ssl.optimizers.layer_decay import decay_of_layer, layer_decay_scales
 from keras_ssl.optimizers.partly_constant import PartlyConstantSGD
@@ -10,6 +11,7 @@ from keras_ssl.optimizers.sgd import SGD
 
 __all__ = [
     "AdamW",
+    "LAMB",
     "LARS",
     "PartlyConstantSGD",
     "SGD",

@@ -155,9 +155,9 @@ class LARS(VariableRules, keras.optimizers.Optimizer):
         self.assign(variable, ops.cast(weight - update, variable.dtype))
 
     def _trust(self, weight: Any, raw: Any, scaled: Any, decay: Any, rate: Any) -> Any:
-        weight_norm, norm = _norm(weight), _norm(scaled)
+        weight_norm, norm = norm_of(weight), norm_of(scaled)
         if self.ratio == "separate":
-            raw_norm = _norm(raw)
+            raw_norm = norm_of(raw)
             norm = ops.where(
                 raw_norm > 0.0, raw_norm + decay * weight_norm + self.epsilon, raw_norm
             )
@@ -184,7 +184,8 @@ class LARS(VariableRules, keras.optimizers.Optimizer):
         }
 
 
-def _norm(x: Any) -> Any:
+def norm_of(x: Any) -> Any:
+    """Euclidean norm of all entries, a float32 scalar."""
     # Scaled by the largest entry: the plain sum of squares under- and overflows float32.
     largest = ops.max(ops.abs(x))
     safe = ops.where(largest > 0.0, largest, 1.0)

@@ -23,14 +23,14 @@ class Optimizer:
     """An optimizer with its learning rate schedule: linear warm-up, then half a cosine, or steps.
 
     Args:
-        kind: `"lars"`, `"sgd"` or `"adamw"`.
+        kind: `"lars"`, `"sgd"`, `"adamw"` or `"lamb"`.
         learning_rate: base learning rate at the reference batch.
         reference: batch for which the base is stated; None: not scaled.
         scaling: how the rate follows the batch, `"linear"` or `"sqrt"`.
         warmup_epochs: length of the warm-up, at most `longest_warmup` of the run.
         warmup_start: learning rate at step 0 of the warm-up.
         end_factor: learning rate at the end, as a share of the scaled base.
-        weight_decay: L2 decay; for `"adamw"` decoupled.
+        weight_decay: L2 decay; for `"adamw"` and `"lamb"` of the weights, not of the loss.
         weight_decay_end: where the decay ends that goes there by half a cosine; None: constant.
         constant: regular expression of variable paths whose learning rate does not decay.
         drops: shares of the run after each of which the rate falls to a tenth, in place of the
@@ -69,7 +69,12 @@ class Optimizer:
         """
         base = self.scaled(batch_size)
         schedule = self._schedule(base, epochs, steps_per_epoch)
-        classes = {"lars": optimizers.LARS, "sgd": optimizers.SGD, "adamw": optimizers.AdamW}
+        classes = {
+            "lars": optimizers.LARS,
+            "sgd": optimizers.SGD,
+            "adamw": optimizers.AdamW,
+            "lamb": optimizers.LAMB,
+        }
         options = dict(self.options)
         if self.constant is not None:
             classes["sgd"] = optimizers.PartlyConstantSGD
