@@ -19,8 +19,9 @@ SMALL_RATE = 0.005
 
 def small_rate(cls) -> float:
     """A rate at which replicas stay alike: large steps blow rounding errors up by batch norm."""
-    # The losses of masked models are flat at the start, and they have no batch norm.
-    return 0.2 if issubclass(cls, models.MaskedModeling) else SMALL_RATE
+    # The losses of masked transformers are flat at the start, and they have no batch norm.
+    flat = issubclass(cls, models.MaskedModeling) and cls is not models.SparK
+    return 0.2 if flat else SMALL_RATE
 
 
 def images(rows: int = 16, seed: int = 0) -> np.ndarray:
@@ -78,6 +79,16 @@ def smooth_encoder():
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
 
 
+def strided_encoder():
+    """Two convolutions of stride 2, as `smooth_encoder`."""
+    x = inputs = keras.Input((SIZE, SIZE, 3))
+    for index, width in enumerate((8, 12)):
+        start = keras.initializers.HeNormal(seed=index)
+        x = keras.layers.Conv2D(width, 3, 2, "same", use_bias=False, kernel_initializer=start)(x)
+        x = keras.layers.Activation("swish")(layers.batch_norm()(x))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+
 def small_transformer(**options):
     """A vision transformer of one block and 16 patches: every block more is traced often."""
     sizes = {"width": 12, "depth": 1, "heads": 2, "seed": 0}
@@ -97,6 +108,8 @@ def encoder_for(cls):
         # With a token for the rotation.
         return small_transformer(registers=1)
     needs = methods()[cls.__name__].needs if cls.__name__ in methods() else ()
+    if "convolutional network" in needs:
+        return strided_encoder()
     return small_transformer() if "vision transformer" in needs else smooth_encoder()
 
 

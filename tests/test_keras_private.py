@@ -51,6 +51,24 @@ def test_layers_are_found_at_any_depth():
     assert "deep" in names, MOVED.format(keras.__version__, "Layer._flatten_layers")
 
 
+def test_the_graph_of_a_model_is_read():
+    inputs = keras.Input((3,))
+    inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="deep")])
+    deep = inner(inputs, training=False)
+    x = keras.layers.Dense(2, name="wide")(inputs) + deep
+    steps = keras_private.graph_steps(keras.Model(inputs, keras.layers.ReLU(name="last")(x)))
+    moved = MOVED.format(keras.__version__, "Function._nodes_by_depth or Node")
+    names = [step.operation.name for step in steps]
+    assert sorted(names[:2]) == ["deep", "wide"] and names[3] == "last", moved
+    assert [step.inputs for step in steps[:2]] == [(0,), (0,)], moved
+    assert sorted(steps[2].inputs) == [1, 2] and steps[3].inputs == (3,), moved
+    assert [step.shape for step in steps] == [(None, 2)] * 4, moved
+    told = {step.operation.name: step.training for step in steps}
+    assert told["deep"] is False and told["wide"] is None, moved
+    sums = [keras_private.is_addition(step.operation) for step in steps]
+    assert sums == [False, False, True, False], MOVED.format(keras.__version__, "ops.numpy.Add")
+
+
 def test_fit_asks_the_model_to_build_itself():
     asked = []
 

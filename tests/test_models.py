@@ -103,6 +103,7 @@ SMALL = {
         "views": light_views(),
         "rotation_weight": 0.5,
     },
+    models.SparK: {"decoder": 8},
     models.ColorMAE: {"decoder": (12, 1, 2)},
     models.VideoMAEV2: {"masking": 0.7, "decoder": (12, 1, 2)},
     models.Uni4Eye: {
@@ -116,9 +117,9 @@ SMALL = {
     models.SignalMAE: {"decoder": (12, 1, 2)},
     models.MaskAlign: {"teacher": small_transformer(width=8, seed=7), "levels": 2},
 }
-# Every method with state of its own, a teacher or a queue (MoCo v3 has BYOL's, MMC iBOT's), by the
-# numbers of devices. Tracing four, compiling and half precisions cost as much as all the rest, so
-# one method of each engine has them and the others are slow tests.
+# Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, MMC
+# iBOT's), by the numbers of devices. Tracing four, compiling and half precisions cost as much as
+# all the rest, so one method of each engine has them and the others are slow tests.
 WHOLE = (models.MoCoV2, models.MAE)
 REPLICAS = {
     models.MoCoV2: (1, 2, 4),
@@ -128,6 +129,7 @@ REPLICAS = {
     models.DirectPred: (1, 2),
     models.DINO: (1, 2),
     models.IBOT: (1, 2),
+    models.SparK: (1, 2),
 }
 
 

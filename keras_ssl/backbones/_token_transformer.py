@@ -157,6 +157,11 @@ class TokenTransformer(keras.Model):
         return self.tokenizer.patch
 
     @property
+    def encoded_shape(self) -> tuple:
+        """Shape of what `encode` gives, rows and number of tokens open."""
+        return (None, None, self.width)
+
+    @property
     def input_spec(self) -> Any:
         """Samples of any size: positions are interpolated."""
         if isinstance(self.input_shape, (Mapping, list)):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -29,6 +29,57 @@ def has_compiled_metrics(model: keras.Model) -> bool:
 def all_layers(model: keras.Layer) -> Iterator[keras.Layer]:
     """Every layer below a model, at any depth, itself excluded."""
     return model._flatten_layers(include_self=False)  # noqa: SLF001
+
+
+class Step(NamedTuple):
+    """One call in the graph of a functional model.
+
+    Attributes:
+        operation: the layer, or the operation behind a function of `keras.ops`.
+        inputs: numbers of the tensors that it takes.
+        shape: of what it gives.
+        training: what the call itself says of training, or `None`.
+    """
+
+    operation: Any
+    inputs: tuple[int, ...]
+    shape: tuple
+    training: bool | None
+
+
+def graph_steps(model: keras.Model) -> list[Step]:
+    """The calls of a functional model of one input, in an order in which they can run.
+
+    Tensor 0 is the input and step k, counted from 0, makes tensor k + 1. Models inside of the model
+    are opened.
+    """
+    steps: list[Step] = []
+    _add_steps(model, {id(model.inputs[0]): 0}, steps, None)
+    return steps
+
+
+def _add_steps(model: Any, numbers: dict[int, int], steps: list[Step], training: Any) -> None:
+    by_depth = keras.Function(model.inputs, model.outputs)._nodes_by_depth  # noqa: SLF001
+    for node in (node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]):
+        if any(id(x) not in numbers for x in node.input_tensors) or node.is_input:
+            continue
+        own = node.arguments.kwargs.get("training")
+        own = training if own is None else own
+        inputs, part = [numbers[id(x)] for x in node.input_tensors], node.operation
+        if isinstance(part, keras.Model) and getattr(part, "inputs", None) and len(inputs) == 1:
+            inner = {id(part.inputs[0]): inputs[0]}
+            _add_steps(part, inner, steps, own)
+            numbers |= {
+                id(x): inner[id(y)] for x, y in zip(node.outputs, part.outputs, strict=True)
+            }
+            continue
+        steps.append(Step(part, tuple(inputs), tuple(node.outputs[0].shape), own))
+        numbers |= {id(x): len(steps) for x in node.outputs}
+
+
+def is_addition(operation: Any) -> bool:
+    """Whether an operation of a graph is the `x + y` of two tensors."""
+    return type(operation).__name__ == "Add" and type(operation).__module__ == "keras.src.ops.numpy"
 
 
 class BuiltBeforeFit:

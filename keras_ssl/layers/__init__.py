@@ -3,6 +3,7 @@
 
 from keras_ssl.layers._batch_norm import (
     batch_norm,
+    masked_batch_norm,
     synchronize_batch_norm,
     unsynchronized_batch_norms,
 )
@@ -10,6 +11,7 @@ from keras_ssl.layers._center import Center
 from keras_ssl.layers._direct_predictor import DirectPredictor
 from keras_ssl.layers._dynamic_alignment import DynamicAlignment
 from keras_ssl.layers._encoder import as_encoder
+from keras_ssl.layers._hierarchical_decoder import HierarchicalDecoder
 from keras_ssl.layers._hyper_linear import HyperLinear
 from keras_ssl.layers._kmeans import spherical_kmeans
 from keras_ssl.layers._koleo import KoLeo
@@ -22,6 +24,7 @@ from keras_ssl.layers._queue import Queue
 from keras_ssl.layers._reweight import ReweightHead
 from keras_ssl.layers._sigreg import SIGReg
 from keras_ssl.layers._sinkhorn import SinkhornKnopp
+from keras_ssl.layers._sparse_cnn import SparseCNN, masked_call
 from keras_ssl.layers._split_batch_norm import SplitBatchNormalization, split_batch_norm
 from keras_ssl.layers._split_head import SplitHead
 
@@ -29,6 +32,7 @@ __all__ = [
     "Center",
     "DirectPredictor",
     "DynamicAlignment",
+    "HierarchicalDecoder",
     "HyperLinear",
     "KoLeo",
     "MLP",
@@ -41,11 +45,14 @@ __all__ = [
     "ReweightHead",
     "SIGReg",
     "SinkhornKnopp",
+    "SparseCNN",
     "SplitBatchNormalization",
     "SplitHead",
     "WeightNorm",
     "as_encoder",
     "batch_norm",
+    "masked_batch_norm",
+    "masked_call",
     "spherical_kmeans",
     "split_batch_norm",
     "synchronize_batch_norm",

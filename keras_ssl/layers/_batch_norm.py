@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
+
+from keras_ssl.core import distribution
 
 MOMENTUM = 0.9
 EPSILON = 1e-5
@@ -38,6 +41,55 @@ def batch_norm(*, synchronized: bool = True, **kwargs: Any) -> keras.layers.Batc
             **kwargs,
         }
     )
+
+
+def masked_batch_norm(
+    layer: keras.layers.BatchNormalization, inputs: Any, active: Any, training: bool = False
+) -> Any:
+    """Runs a batch normalization on some positions of its maps, as if there were no others.
+
+    Args:
+        layer: A built layer over the last axis; replicas share statistics where it is
+            `synchronized`.
+        inputs: `(batch, n1, ..., nd, channels)`, zero where a position does not count.
+        active: `(batch, n1, ..., nd, 1)`, 1 where it counts and 0 elsewhere.
+        training: Whether statistics are those of the batch and move the layer's.
+
+    Returns:
+        As the inputs, zero where a position does not count.
+
+    Source: SparK, Tian et al. 2023, section 3.2.
+
+    Example:
+        >>> norm = batch_norm()
+        >>> norm.build((None, 4, 4, 8))
+        >>> active = keras.ops.ones((2, 4, 4, 1))
+        >>> masked_batch_norm(norm, keras.ops.ones((2, 4, 4, 8)), active, training=True).shape
+        (2, 4, 4, 8)
+    """
+    x, weight = ops.cast(inputs, "float32"), ops.cast(active, "float32")
+    mean, variance = layer.moving_mean, layer.moving_variance
+    if training and layer.trainable:
+        axes = tuple(range(len(x.shape) - 1))
+
+        def total(*sums):
+            return distribution.all_reduce_sum(list(sums)) if layer.synchronized else sums
+
+        count, first = total(ops.reshape(ops.sum(weight), (1,)), ops.sum(x, axis=axes))
+        count = ops.maximum(count, 1.0)
+        mean = first / count
+        # Of the differences: a difference of large squares loses a small variance in float32.
+        (second,) = total(ops.sum(ops.square((x - mean) * weight), axis=axes))
+        variance = second / count
+        for moving, found in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+            moving.assign(moving * layer.momentum + found * (1.0 - layer.momentum))
+    scale = ops.rsqrt(variance + layer.epsilon)
+    if layer.scale:
+        scale = scale * layer.gamma
+    x = (x - mean) * scale
+    if layer.center:
+        x = x + layer.beta
+    return ops.cast(x * weight, layer.compute_dtype)
 
 
 def synchronize_batch_norm(model: keras.Model) -> keras.Model:

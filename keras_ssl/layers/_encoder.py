@@ -63,7 +63,9 @@ def as_encoder(
         kind,
         pooled.shape[-1],
     )
-    return keras.Model(model.input, pooled, name=f"{model.name}_pooled")
+    # A sequential model that was never called has no `input`.
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras.Model(inputs, pooled, name=f"{model.name}_pooled")
 
 
 def for_sizes(encoder: keras.Model, sizes: Sequence[tuple[int, int] | None]) -> keras.Model:

@@ -74,10 +74,10 @@ _MASKED = Row((0.2, 1.0), _NONE, gray=0.0)
 _GMML = Row((0.05, 1.0), _SOFT, blur=0.1, count=2, gray=0.0, jitter_probability=0.3)
 
 # Sources: google-research/simclr; facebookresearch/mae, moco, simsiam, barlowtwins, vicreg, swav,
-# dino; microsoft/SimMIM; Sara-Ahmed/GMML, SiT; lambert-x/medical_mae; bytedance/ibot;
-# valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's
-# crop on ImageNet is the usual one of supervised training, which its authors' data loader does not
-# state.
+# dino; microsoft/SimMIM; keyu-tian/SparK; Sara-Ahmed/GMML, SiT; lambert-x/medical_mae;
+# bytedance/ibot; valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA;
+# rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of supervised training, which its
+# authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -106,6 +106,7 @@ IMAGENET_TABLE = {
     "sla": (Row((0.08, 1.0), _NONE, gray=0.0),),
     "mae": (_MASKED,),
     "simmim": (replace(_MASKED, area=(0.67, 1.0)),),
+    "spark": (replace(_MASKED, area=(0.67, 1.0)),),
     "thorax_mae": (replace(_MASKED, area=(0.5, 1.0)),),
     "gmml": (_GMML,),
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _BYOL),
@@ -135,6 +136,7 @@ SMALL_TABLE = {
     "hydra": (Row((0.7, 1.0), _NONE, gray=0.0, **_SMALL),),
     "mae": (replace(_MASKED, **_SMALL),),
     "simmim": (replace(_MASKED, area=(0.67, 1.0), **_SMALL),),
+    "spark": (replace(_MASKED, area=(0.67, 1.0), **_SMALL),),
     "thorax_mae": (replace(_MASKED, area=(0.5, 1.0), **_SMALL),),
     "gmml": (replace(_GMML, blur=0.0, **_SMALL),),
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _ASYMMETRIC),

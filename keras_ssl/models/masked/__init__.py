@@ -11,6 +11,7 @@ from keras_ssl.models.masked.mask_align import MaskAlign
 from keras_ssl.models.masked.signal_mae import SignalMAE
 from keras_ssl.models.masked.simmim import SimMIM
 from keras_ssl.models.masked.sit import SiT
+from keras_ssl.models.masked.spark import SparK
 from keras_ssl.models.masked.thorax_mae import ThoraxMAE
 from keras_ssl.models.masked.uni4eye import Uni4Eye
 from keras_ssl.models.masked.video_mae_v2 import VideoMAEV2
@@ -26,6 +27,7 @@ __all__ = [
     "SignalMAE",
     "SiT",
     "SimMIM",
+    "SparK",
     "ThoraxMAE",
     "Uni4Eye",
     "VideoMAEV2",

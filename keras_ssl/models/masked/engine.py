@@ -32,7 +32,8 @@ class MaskedModeling(EncoderModel):
     Class attributes:
         decoded_terms: of the `loss_terms` those that have a decoder and a target; `None` for all.
         layout: `"replace"` where hidden tokens become mask tokens whatever the masking, so that
-            the encoder sees all places; else a plan with indices gathers the visible ones.
+            the encoder sees all places, `"sparse"` where it keeps the places of visible ones and
+            leaves the others empty; else a plan with indices gathers the visible ones.
         several_views: whether the views may be several.
         makes: names of arguments below that a class fills itself, which its config leaves out.
 
@@ -75,7 +76,7 @@ class MaskedModeling(EncoderModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.encoder = checked_encoder(encoder, type(self).__name__)
+        self.encoder = self.checked_encoder(encoder)
         self.views = self.checked_views(views)
         self.masking: Any = RandomMasking(masking) if isinstance(masking, float) else masking
         needed = masking is not None or decoder is not None
@@ -86,19 +87,37 @@ class MaskedModeling(EncoderModel):
             )
         self.loss = checked_token_error(loss)
         self.decode: Any = decode
-        grid = self.encoder.grid
+        if self.layout is not None and decode is not None:
+            raise ValueError(
+                f"{type(self).__name__} predicts all hidden tokens; leave decode=None."
+            )
+        grid = self.masked_encoder.grid
         for strategy in (self.masking, self.decode):
             if hasattr(strategy, "visible"):
                 # Raises where the grid leaves nothing visible or nothing hidden.
                 strategy.visible(grid)
         self.mask_token = None
-        if self.layout == "replace" or getattr(self.masking, "replaces", False):
+        replaces = self.layout is None and getattr(self.masking, "replaces", False)
+        if self.layout == "replace" or replaces:
             start = keras.initializers.TruncatedNormal(stddev=0.02)
             self.mask_token = MaskToken(start, layer_seed(self.seed, 1), dtype=self.dtype_policy)
             self.mask_token.build((None, *grid, self.encoder.width))
         self.target = self._each(target, self._target)
         self.decoder = self._each(decoder, self._decoder)
         self.built = True
+
+    def checked_encoder(self, encoder: Any) -> Any:
+        """The encoder, if it is of the kind that this class takes.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        return checked_encoder(encoder, type(self).__name__)
+
+    @property
+    def masked_encoder(self) -> Any:
+        """What encodes under a plan: the encoder, where it is made of tokens."""
+        return self.encoder
 
     def checked_views(self, views: Any) -> Any:
         """A layer that makes one view of a sample, or `None`.
@@ -108,7 +127,7 @@ class MaskedModeling(EncoderModel):
         """
         if views is None:
             return None
-        shape = self.encoder.sample_shape
+        shape = self.masked_encoder.sample_shape
         if isinstance(views, views_module.Pipeline):
             views = views_module.MultiCrop([(views, 1)])
         views = views_module.get(views, image_shape=shape)
@@ -153,8 +172,8 @@ class MaskedModeling(EncoderModel):
                 raise ValueError(
                     f"target must be one of {list(names)} or a layer; received {target!r}."
                 )
-            target = targets.PixelTarget(self.encoder.patch, normalize=names[target])
-        target.check(self.encoder.batch_shape, self.encoder.grid)
+            target = targets.PixelTarget(self.masked_encoder.patch, normalize=names[target])
+        target.check(self.masked_encoder.batch_shape, self.masked_encoder.grid)
         if target.categorical != (self.loss == "cross_entropy"):
             raise ValueError(
                 f"{type(target).__name__} and loss={self.loss!r} do not go together: classes are "
@@ -166,15 +185,30 @@ class MaskedModeling(EncoderModel):
         if decoder is None:
             return None
         target = self.target[term] if isinstance(self.target, Mapping) else self.target
-        return self.build_decoder(decoder, target, self.encoder, self._decoded.index(term))
+        position = self._decoded.index(term)
+        return self.build_decoder(decoder, target, self.masked_encoder, position)
+
+    def make_decoder(self, size: Any, values: int, **options: Any) -> keras.Layer:
+        """A decoder of a size, not yet built.
+
+        Args:
+            size: what the constructor was given in place of a layer.
+            values: numbers that it predicts for a token.
+            **options: `seed` and `dtype`.
+
+        Returns:
+            The layer.
+        """
+        width, depth, heads = size
+        return TransformerDecoder(values, width, depth, heads, **options)
 
     def build_decoder(
-        self, decoder: Any, target: keras.Layer, encoder: TokenTransformer, position: int = 0
+        self, decoder: Any, target: keras.Layer, encoder: Any, position: int = 0
     ) -> keras.Layer:
         """A built decoder for what a target asks of an encoder's tokens.
 
         Args:
-            decoder: `(width, depth, heads)` or a layer.
+            decoder: a layer, or the size of `make_decoder`.
             target: layer that says how many values a token has.
             encoder: the encoder whose tokens are decoded.
             position: tells this decoder's initial weights from the other decoders'.
@@ -188,15 +222,8 @@ class MaskedModeling(EncoderModel):
         """
         values = target.head_width(encoder.batch_shape)
         if not isinstance(decoder, keras.Layer):
-            width, depth, heads = decoder
-            decoder = TransformerDecoder(
-                values,
-                width,
-                depth,
-                heads,
-                seed=layer_seed(self.seed, 2, position),
-                dtype=self.dtype_policy,
-            )
+            seed = layer_seed(self.seed, 2, position)
+            decoder = self.make_decoder(decoder, values, seed=seed, dtype=self.dtype_policy)
         if decoder.values is None:
             decoder.values = values
         if decoder.values != values:
@@ -207,7 +234,7 @@ class MaskedModeling(EncoderModel):
         if hasattr(decoder, "check"):
             decoder.check(encoder.grid)
         if not decoder.built:
-            decoder.build((None, None, encoder.width))
+            decoder.build(encoder.encoded_shape)
         return decoder
 
     # --- the questions ----------------------------------------------------------------------
@@ -215,7 +242,7 @@ class MaskedModeling(EncoderModel):
     def make_views(self, batch: Any) -> dict[str, Any]:
         """One view of every sample, and which of its tokens are hidden."""
         inputs = self.one_view(batch)
-        return {"inputs": inputs, "plan": self.draw_plan(inputs, self.encoder)}
+        return {"inputs": inputs, "plan": self.draw_plan(inputs, self.masked_encoder)}
 
     def one_view(self, samples: Any) -> Any:
         """One view of every sample, as the encoder takes it."""
@@ -235,7 +262,7 @@ class MaskedModeling(EncoderModel):
         Raises:
             ValueError: for another rank or number of channels.
         """
-        wanted = self.encoder.sample_shape
+        wanted = self.masked_encoder.sample_shape
         shape: tuple = tuple(getattr(samples, "shape", ()))
         if len(shape) != len(wanted) + 1 or shape[-1] not in (wanted[-1], None):
             raise ValueError(
@@ -244,12 +271,12 @@ class MaskedModeling(EncoderModel):
                 "for it."
             )
 
-    def draw_plan(self, inputs: Any, encoder: TokenTransformer, **context: Any) -> Any:
+    def draw_plan(self, inputs: Any, encoder: Any, **context: Any) -> Any:
         """Which tokens of samples `(B, …)` are hidden in this step, see `plan_for`."""
         seed = distribution.fold_in(self.draw_seed(), MASKS)
         return self.plan_for(inputs, encoder, seed, **context)
 
-    def plan_for(self, inputs: Any, encoder: TokenTransformer, seed: Any, **context: Any) -> Any:
+    def plan_for(self, inputs: Any, encoder: Any, seed: Any, **context: Any) -> Any:
         """Which tokens are hidden by a seed.
 
         Args:
@@ -266,7 +293,7 @@ class MaskedModeling(EncoderModel):
         rows, grid = ops.shape(keras.tree.flatten(inputs)[0])[0], encoder.grid_of(inputs)
         step = getattr(getattr(self, "optimizer", None), "iterations", None)
         plan = self.masking.plan(rows, grid, seed, inputs=inputs, step=step, **context)
-        if self.layout == "replace":
+        if self.layout is not None:
             return MaskPlan(plan.mask)
         if self.decode is None:
             return plan
@@ -278,13 +305,14 @@ class MaskedModeling(EncoderModel):
     def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
         """How far predictions are from what was hidden."""
         inputs, plan = views["inputs"], views["plan"]
-        return self.terms(inputs, plan, self.encoder, self.decoder, self.target, training)
+        parts = self.masked_encoder, self.decoder, self.target
+        return self.terms(inputs, plan, *parts, training)
 
     def terms(
         self,
         inputs: Any,
         plan: MaskPlan,
-        encoder: TokenTransformer,
+        encoder: Any,
         decoder: Any,
         target: Any,
         training: bool,
@@ -303,7 +331,7 @@ class MaskedModeling(EncoderModel):
 
     def encode(self, inputs: Any, plan: MaskPlan, training: bool = False) -> Any:
         """Tokens `(B, e + k, D)` of what is seen; of all places where hidden ones are replaced."""
-        return self.encoder.encode(inputs, plan, self.mask_token, training=training)
+        return self.masked_encoder.encode(inputs, plan, self.mask_token, training=training)
 
     def teachers(self) -> list:
         """Teachers of targets that follow the encoder."""
@@ -342,8 +370,9 @@ class MaskedModeling(EncoderModel):
             name = type(self if target is None else target).__name__
             raise ValueError(f"{name} predicts no samples that could be shown.")
         inputs = self.preprocess(samples)
-        grid = self.encoder.grid_of(inputs)
-        plan = self.plan_for(inputs, self.encoder, distribution.fixed_seed(seed))
+        encoder = self.masked_encoder
+        grid = encoder.grid_of(inputs)
+        plan = self.plan_for(inputs, encoder, distribution.fixed_seed(seed))
         encoded = self.encode(inputs, plan)
         if plan.keep is None:
             predicted = decoder(encoded, plan=plan, grid=grid)
@@ -352,7 +381,7 @@ class MaskedModeling(EncoderModel):
             every = ops.concatenate([plan.keep, plan.hidden], axis=1)
             whole = plan._replace(decode=every, asked=tokens_at(plan.mask, every) > 0.5)
             predicted = gather_tokens(decoder(encoded, plan=whole, grid=grid), plan.restore)
-        hidden = spread(plan.mask, grid, self.encoder.patch)
+        hidden = spread(plan.mask, grid, encoder.patch)
         return {
             "original": inputs,
             "masked": inputs * (1.0 - hidden) + hidden * ops.mean(inputs),
