@@ -66,6 +66,8 @@ TABLE = {
     "gmml_imagenet": (800, 512, 1e-3, 10, 2e-3, 0.04, None, None),
     "sit_cifar": (800, 256, 5e-4, 10, 2e-3, 0.04, (4096, 4096, 256), None),
     "sit_imagenet": (800, 256, 5e-4, 10, 2e-3, 0.04, (4096, 4096, 256), None),
+    "spark_cifar": (800, 256, 1.5e-3, 40, 1e-3, 0.04, None, None),
+    "spark_imagenet": (1600, 4096, 3.2e-3, 40, 1e-3, 0.04, None, None),
     "color_mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "color_mae_imagenet": (300, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "thorax_mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
@@ -129,6 +131,7 @@ SETTINGS = {
     "gmml_imagenet": {"loss": "l1"},
     "sit_cifar": {"reconstruction_weight": 5.0, "rotation_weight": 0.0},
     "sit_imagenet": {"reconstruction_weight": 1.0, "temperature": 0.2, "loss": "l1"},
+    "spark_imagenet": {"loss": "l2", "scales": 4},
     "color_mae_imagenet": {"color": "green", "loss": "l2"},
     "audio_mae_audioset": {"window": (4, 4), "loss": "l2"},
     "lv_mae_films": {"importance": True, "loss": "l2"},
@@ -207,6 +210,13 @@ def tiny_encoder(shape):
     return keras.Model(images, keras.layers.Dense(8)(x))
 
 
+def tiny_convolution(shape):
+    """The same for methods that mask cells of a network's last map."""
+    images = keras.Input(shape)
+    x = keras.layers.Conv2D(4, 8, 8)(images)
+    return keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
+
+
 def tiny_transformer(shape, patch=16, depth=1):
     """The same for methods that mask patches."""
     from keras_ssl import backbones
@@ -242,6 +252,8 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
         patch = recipe.backbone_options.get("patch", 16)
         narrow |= teachers(recipe.method, images, patch)
         backbone = tiny_transformer(images, patch, 5 if "teacher" in narrow else 1)
+    elif "convolutional network" in methods()[recipe.method].needs:
+        backbone, narrow["model"] = tiny_convolution(shape), {"decoder": 16}
     else:
         backbone = tiny_encoder(shape)
     model = recipe.build(shape, 10, seed=0, backbone=backbone, **narrow)
@@ -336,6 +348,22 @@ def test_larc_of_the_authors_adapts_every_parameter():
         optimizer = recipes.get(name).optimizer
         assert optimizer.options == {"ratio": "separate", "exclude_rank": -1}
         assert optimizer.warmup_start == 0.3
+
+
+def test_spark_follows_the_released_command():
+    small, large = (recipes.get(f"spark_{data}") for data in ("cifar", "imagenet"))
+    assert (small.model, large.model) == ({"decoder": 256}, {"decoder": 768})
+    images = keras.Input((64, 64, 3))
+    maps = keras.layers.Conv2D(4, 32, 32)(images)
+    encoder = keras.Model(images, keras.layers.GlobalAveragePooling2D()(maps))
+    model = large.build((64, 64, 3), 10, seed=0, backbone=encoder, model={"decoder": 32})
+    assert (model.masking.ratio, model.masking.rounding) == (0.6, "round_visible")
+    optimizer = model.optimizer
+    assert type(optimizer).__name__ == "LAMB"
+    assert (optimizer.beta_2, optimizer.global_clipnorm) == (0.95, 5.0)
+    rate, decay = optimizer._learning_rate, optimizer._weight_decay
+    assert float(rate(0)) == pytest.approx(0.005 * 3.2e-3)
+    assert [float(decay(s)) for s in (0, 8000, 16000)] == pytest.approx([0.04, 0.12, 0.2])
 
 
 def test_delays_shrink_with_the_run():

@@ -48,10 +48,14 @@ def _parts(cls: type) -> list[str]:
     elif name in SHAPES:
         shape, patch = SHAPES[name]
         encoder = backbones.TokenTransformer(tokens.PatchTokenizer(patch, 24), shape, **sizes)
+    elif name == "SparK":
+        encoder = backbones.ConvNet((32, 32, 3), (8, 12, 16))
     else:
         encoder = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
     model = cls(encoder, **OPTIONS.get(name, {}))
-    tokenizer = _named(encoder.tokenizer, ("patch",))
+    # What stands for tokens in a convolutional network.
+    cells = model.masked_encoder
+    tokenizer = _named(getattr(encoder, "tokenizer", cells), ("patch",))
     if name == "Uni4Eye":
         tokenizer += ", " + _named(model.volume_encoder.tokenizer, ("patch",))
     masking = _named(model.masking, ("ratio", "color", "group", "share"))
