@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ssl import recipes, tokens
+from keras_ssl.core import methods
 
 # Written out here a second time, from the papers and the released codes:
 # epochs, batch, peak learning rate, warm-up epochs, final share, decay, head, predictor.
