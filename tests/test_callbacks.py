@@ -204,8 +204,8 @@ def model(kind):
 
 COLLAPSES = (
     "no stop-gradient",
-    "teacher without momentum or predictor",
-    "no variance",
+    pytest.param("teacher without momentum or predictor", marks=pytest.mark.slow),
+    pytest.param("no variance", marks=pytest.mark.slow),
     "constant",
 )
 

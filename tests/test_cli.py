@@ -117,6 +117,7 @@ def test_config_repeats_the_run(finished, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_labels_there_is_no_table(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 255, (64, 16, 16, 1), "uint8")
     np.savez(tmp_path / "images.npz", x=images)

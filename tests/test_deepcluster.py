@@ -253,6 +253,7 @@ def test_evaluation_needs_no_numbers():
     np.testing.assert_array_equal(memory, model.memory)
 
 
+@pytest.mark.slow
 def test_memory_and_targets_survive_a_file(tmp_path):
     model = build(models.DeepClusterV2, SMALL)
     train(model, 3)

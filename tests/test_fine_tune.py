@@ -234,7 +234,9 @@ SLOW = {"marks": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
-    "settings", [{"replicas": 2}, pytest.param({"jit": True}, **SLOW)], ids=["mirrored", "xla"]
+    "settings",
+    [pytest.param({"replicas": 2}, **SLOW), pytest.param({"jit": True}, **SLOW)],
+    ids=["mirrored", "xla"],
 )
 def test_on_two_replicas_and_compiled_it_steps_alike(settings):
     want, got = trained(compiled(), 2), trained(compiled(**settings), 2)

@@ -268,6 +268,7 @@ def test_the_student_learns_and_the_teacher_follows():
         np.testing.assert_allclose(mine, 0.9 * before + 0.1 * np.array(theirs), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_prototypes_of_both_heads_stand_still_at_first():
     model = build(models.Franca, {**ALWAYS, "freeze_steps": 1})
     lasts = [h.last for head in (model.projector, model.patch_projector) for h in head.heads]

@@ -85,10 +85,10 @@ def test_a_transformer_learns_a_little_in_few_steps(method, data_dir, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", list(modalities.TASKS))
 def test_a_masked_model_learns(task, data_dir):
-    _, _, found = modalities.run(task, data_dir)
-    # Binary voxels, moving digits and switched devices leave more to guess than spectrograms do;
-    # of embeddings 0.22 was left.
-    share = {"spectrograms": 0.5, "images": 1.0, "embeddings": 0.4}.get(task, 0.97)
+    # Photographs take longest; a part of their steps shows it.
+    _, _, found = modalities.run(task, data_dir, steps=250 if task == "images" else None)
+    # Binary voxels and moving digits leave more to guess; of embeddings 0.22 was left.
+    share = {"volumes": 0.8, "video": 0.97, "images": 0.8, "embeddings": 0.4}.get(task, 0.5)
     assert found["error"] <= share * found["mean_patch"], found
     # What a linear probe reads from pieces of a signal is there before training.
     measure = {"signals": "knn"}.get(task, "linear")

@@ -274,6 +274,7 @@ def two_sizes():
     return views.MultiCrop([(large, 2), (small, 3)])
 
 
+@pytest.mark.slow
 def test_without_sigreg_it_collapses_and_with_it_it_does_not():
     spread = {}
     for trade_off in (0.0, 0.05):

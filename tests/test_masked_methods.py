@@ -186,6 +186,7 @@ def uni4eye():
     )
 
 
+@pytest.mark.slow
 def test_images_and_volumes_move_the_same_blocks():
     batch = samples(models.Uni4Eye, 4)
     for name, other in (("image", "volume_encoder"), ("volume", "encoder")):

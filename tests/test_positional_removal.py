@@ -47,6 +47,7 @@ def fitted():
     return removal, errors
 
 
+@pytest.mark.slow
 def test_position_is_read_before_and_not_after(fitted):
     removal, errors = fitted
     tokens, _ = planted(seed=1)

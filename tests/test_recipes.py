@@ -246,7 +246,7 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     narrow = {"projector": (16,) * len(head)} if head is not None else {}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
-    images = shape["image"] if isinstance(shape, dict) else shape
+    images = shape.get("image") if isinstance(shape, dict) else shape
     if isinstance(recipe.backbone, recipes.Transformer):
         backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)
     elif recipe.backbone.startswith("vit_"):

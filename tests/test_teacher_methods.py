@@ -13,6 +13,11 @@ from keras_ssl.core import distribution
 SEED = distribution.fixed_seed(3)
 
 
+def two_blocks(**options):
+    """A small transformer with a level for each of two."""
+    return small_transformer(**{"depth": 2, **options})
+
+
 def floats(rows=4):
     return images(rows).astype("float32") / 255.0
 
@@ -51,8 +56,8 @@ def assert_frozen(model, teacher, before):
 
 def mask_align(encoder=None, teacher=None, **options):
     options = {"views": None, "seed": 1, "levels": 2, **options}
-    teacher = teacher or small_transformer(width=8, seed=7)
-    return models.MaskAlign(encoder or small_transformer(), teacher, **options)
+    teacher = teacher or two_blocks(width=8, seed=7)
+    return models.MaskAlign(encoder or two_blocks(), teacher, **options)
 
 
 def with_plan(model, x, plan):
@@ -66,7 +71,7 @@ def alignment(model, x, plan):
 
 
 def test_a_student_that_is_its_teacher_is_aligned():
-    encoder, x = small_transformer(kernel_initializer="glorot_uniform"), floats()
+    encoder, x = two_blocks(kernel_initializer="glorot_uniform"), floats()
     model = mask_align(encoder, encoder, head="norm_linear")
     plan = everything()
     apart = alignment(model, x, plan)
@@ -82,7 +87,7 @@ def test_a_student_that_is_its_teacher_is_aligned():
 
 
 def test_alignment_in_float64():
-    model, x = mask_align(small_transformer(depth=3), small_transformer(depth=3, seed=7)), floats()
+    model, x = mask_align(two_blocks(depth=3), two_blocks(depth=3, seed=7)), floats()
     model.alignment.mixture.assign(np.random.default_rng(0).normal(size=(2, 3)))
     views = model.make_views(x)
     keep = np.asarray(views["plan"].keep)
@@ -103,7 +108,7 @@ def test_alignment_in_float64():
 
 
 def test_visible_patches_are_drawn_by_the_attention_of_the_teacher():
-    encoder = small_transformer(positions="rotary", width=16, registers=1, seed=7)
+    encoder = two_blocks(positions="rotary", width=16, registers=1, seed=7)
     model, x = mask_align(teacher=encoder), floats(2)
     scores = model.importance(x, model.target.outputs(x))
     maps = np.asarray(encoder.attention_maps(x)).mean(1).reshape(2, 16)
@@ -133,7 +138,7 @@ def test_the_teacher_of_mask_align_stands_still():
 
 
 def test_a_teacher_may_want_other_samples():
-    x, network = floats(), small_transformer(seed=7)
+    x, network = floats(), two_blocks(seed=7)
     plain = mask_align(teacher=network)
     scaled = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Rescaling(3.0), network])
     model = mask_align(teacher=scaled)
@@ -149,11 +154,11 @@ def test_a_teacher_may_want_other_samples():
 
 def test_teachers_of_any_depth_and_tokens_in_front():
     x, plan = floats(), everything()
-    deep = small_transformer(depth=3, registers=2, seed=7)
+    deep = two_blocks(depth=3, registers=2, seed=7)
     model = mask_align(teacher=deep, fusion="mean", levels=3, head="mlp")
     assert model.alignment.mixture.shape == (3, 2)
     assert model.taught(model.target.outputs(x), plan)[0].shape == (4, 17, 12)
-    bare = small_transformer(depth=3, class_token=False, pooling="mean", seed=7)
+    bare = two_blocks(depth=3, class_token=False, pooling="mean", seed=7)
     model = mask_align(teacher=bare, fusion="mean", masking=masking.RandomMasking(0.5))
     assert model.taught(model.target.outputs(x), plan)[0].shape == (4, 16, 12)
     assert np.isfinite(alignment(model, x, plan))
@@ -169,11 +174,11 @@ def test_tokens_that_are_gathered_but_hidden_do_not_count():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"teacher": small_transformer(depth=3)}, "has 3, the student 2"),
-        ({"teacher": small_transformer(depth=3), "fusion": "none"}, "fusion='none' gives each"),
+        ({"teacher": two_blocks(depth=3)}, "has 3, the student 2"),
+        ({"teacher": two_blocks(depth=3), "fusion": "none"}, "fusion='none' gives each"),
         ({"levels": 3}, "levels=3 is no number of the teacher's 2"),
         ({"teacher": keras.Sequential([keras.Input((16, 16, 3))])}, "made of blocks"),
-        ({"teacher": small_transformer(class_token=False, pooling="mean")}, "no class token"),
+        ({"teacher": two_blocks(class_token=False, pooling="mean")}, "no class token"),
         ({"fusion": "sum"}, "fusion in"),
         (
             {"teacher": backbones.VisionTransformer("tiny", (16, 16, 3), 8, depth=2)},

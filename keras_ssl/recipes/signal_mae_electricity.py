@@ -3,7 +3,7 @@
 
 | what | value |
 |---|---|
-| samples | ElectricDevices: 96 steps, standardised over the training part |
+| samples | ElectricDevices: running sums of 96 steps, standardised |
 | encoder | width 64, 2 blocks, 4 heads, pieces of 4 steps, fixed sine-cosine positions |
 | masks | half of the pieces, single ones |
 | decoder | width 64, 1 block, 4 heads |

@@ -107,12 +107,19 @@ class MaskedModeling(EncoderModel):
         self.built = True
 
     def checked_encoder(self, encoder: Any) -> Any:
-        """The encoder, if it is of the kind that this class takes.
+        """The encoder, if it is of the kind that this class takes: made of tokens.
 
         Raises:
             ValueError: if it is not.
         """
-        return checked_encoder(encoder, type(self).__name__)
+        if not isinstance(encoder, TokenTransformer):
+            raise ValueError(
+                f"{type(self).__name__} hides tokens, so its encoder must be a "
+                "backbones.TokenTransformer such as backbones.VisionTransformer(...); received "
+                f"{type(encoder).__name__}. Your own Keras layers may be its tokenizer: "
+                "backbones.TokenTransformer(tokenizer, input_shape)."
+            )
+        return encoder
 
     @property
     def masked_encoder(self) -> Any:
@@ -387,18 +394,3 @@ class MaskedModeling(EncoderModel):
             "masked": inputs * (1.0 - hidden) + hidden * ops.mean(inputs),
             "reconstruction": target.to_pixels(predicted, inputs, plan.mask),
         }
-
-
-def checked_encoder(encoder: Any, name: str) -> TokenTransformer:
-    """The encoder, if it is made of tokens.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if not isinstance(encoder, TokenTransformer):
-        raise ValueError(
-            f"{name} hides tokens, so its encoder must be a backbones.TokenTransformer such as "
-            f"backbones.VisionTransformer(...); received {type(encoder).__name__}. Your own Keras "
-            "layers may be its tokenizer: backbones.TokenTransformer(tokenizer, input_shape)."
-        )
-    return encoder

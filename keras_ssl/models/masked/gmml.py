@@ -14,7 +14,7 @@ from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import distribution, register
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.masking import GroupCorruption, MaskPlan
-from keras_ssl.models.masked.engine import MASKS, MaskedModeling, checked_encoder
+from keras_ssl.models.masked.engine import MASKS, MaskedModeling
 from keras_ssl.targets import PixelTarget
 from keras_ssl.tokens import MLPDecoder
 
@@ -75,7 +75,7 @@ class GMML(MaskedModeling):
         views: str | keras.Layer | None = "gmml",
         **kwargs: Any,
     ):
-        depth = len(checked_encoder(encoder, type(self).__name__).blocks)
+        depth = len(self.checked_encoder(encoder).blocks)
         self.blocks = tuple(blocks or sorted({max(round(d * depth), 1) for d in DEPTHS}))
         masking = GroupCorruption() if masking is None else masking
         if decoder is None:

@@ -13,7 +13,6 @@ from keras_ssl import losses
 from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import Teacher, distribution, register
 from keras_ssl.masking import GroupCorruption
-from keras_ssl.models.masked.engine import checked_encoder
 from keras_ssl.models.masked.gmml import GMML
 from keras_ssl.views import quarter_turns
 
@@ -90,7 +89,7 @@ class SiT(GMML):
         views: str | keras.Layer = "sit",
         **kwargs: Any,
     ):
-        kwargs.setdefault("blocks", (len(checked_encoder(encoder, "SiT").blocks),))
+        kwargs.setdefault("blocks", (len(self.checked_encoder(encoder).blocks),))
         if rotation_weight:
             self.loss_terms = (*type(self).loss_terms, "rotation")
         masking = GroupCorruption(0.5, 0.3, fill="zeros") if masking is None else masking
