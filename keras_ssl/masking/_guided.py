@@ -72,7 +72,7 @@ class GuidedMasking(Masking):
         needed = "scores" if self.guide is None else "inputs"
         found = context.get(needed)
         if found is None:
-            what = "scores of the tokens" if self.guide is None else "samples"
+            what = "the scores of the tokens" if self.guide is None else "the samples"
             raise ValueError(f"GuidedMasking needs {what}: plan(rows, grid, seed, {needed}=...).")
         scores = found if self.guide is None else self.guide(found)
         scores = ops.cast(ops.stop_gradient(scores), "float32")
