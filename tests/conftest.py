@@ -39,15 +39,22 @@ gc.freeze()
 gc.set_threshold(100_000, 20, 20)
 
 
+TESTS = pytest.StashKey[int]()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Between two files garbage goes, and what is left is not looked through again.
+    """Now and then garbage goes, and between two files what is left is not looked through again.
 
-    A collection of everything touches memory that nobody has used for minutes. Where the host has
-    taken it back meanwhile, that alone stops a test for half a minute and more.
+    Models are garbage in circles: without this they stay, gigabytes of them. And a collection of
+    everything touches memory that nobody has used for minutes. Where the host has taken it back
+    meanwhile, that alone stops a test for half a minute and more.
     """
-    if nextitem is None or nextitem.path != item.path:
+    ran = item.config.stash[TESTS] = item.config.stash.get(TESTS, 0) + 1
+    end_of_file = nextitem is None or nextitem.path != item.path
+    if end_of_file or ran % 10 == 0:
         gc.collect()
+    if end_of_file:
         gc.freeze()
 
 
