@@ -18,6 +18,7 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "SignalMAE": ((64, 1), (4,)),
     "VideoMAEV2": ((4, 32, 32, 3), (2, 4, 4)),
 }
+DECODER = ("width", "depth", "heads", "window", "hidden", "fusion")
 OPTIONS = {"Uni4Eye": {"volume_shape": (16, 16, 16, 1), "volume_patch": (4, 4, 4)}}
 
 
@@ -52,7 +53,11 @@ def _parts(cls: type) -> list[str]:
         encoder = backbones.ConvNet((32, 32, 3), (8, 12, 16))
     else:
         encoder = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
-    model = cls(encoder, **OPTIONS.get(name, {}))
+    options = OPTIONS.get(name, {})
+    if name == "MaskAlign":
+        teacher = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
+        options = {"teacher": teacher, "levels": 1}
+    model = cls(encoder, **options)
     # What stands for tokens in a convolutional network.
     cells = model.masked_encoder
     tokenizer = _named(getattr(encoder, "tokenizer", cells), ("patch",))
@@ -61,11 +66,13 @@ def _parts(cls: type) -> list[str]:
     masking = _named(model.masking, ("ratio", "color", "group", "share"))
     if model.decode is not None:
         masking += "; decoder: " + _named(model.decode, ("ratio",))
-    decoder, target = (_each(p) for p in (model.decoder, model.target))
+    # MaskAlign maps what was seen to its teacher's levels and decodes nothing.
+    decoder = _each(getattr(model, "alignment", model.decoder))
+    target = _each(model.target)
     return [
         tokenizer,
         masking,
-        " and ".join(_named(p, ("width", "depth", "heads", "window", "hidden")) for p in decoder),
+        " and ".join(_named(p, DECODER) for p in decoder),
         " and ".join(_named(p, ("normalize",)) for p in target),
         f"`{model.loss}`",
     ]
@@ -78,6 +85,8 @@ def _each(part: Any) -> list:
 def _named(layer: Any, settings: tuple[str, ...]) -> str:
     """A layer's class with those of some settings that it has."""
     held = [(n, getattr(layer, n)) for n in settings if getattr(layer, n, None) not in (None, ())]
+    # A name of a setting may be that of a part elsewhere.
+    held = [(n, v) for n, v in held if "keras" not in repr(v) and "<" not in repr(v)]
     inside = ", ".join(f"{n}={tuple(v) if isinstance(v, list) else v!r}" for n, v in held)
     return f"`{type(layer).__name__}({inside})`"
 
