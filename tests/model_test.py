@@ -61,6 +61,14 @@ def light_views():
     return views.TwoViews(views.Pipeline([crop, views.HorizontalFlip()]))
 
 
+def nested_views():
+    """Two random views, the second cut out of the first."""
+    outer, flip = views.Pipeline(light_views().first.transforms[:1]), views.HorizontalFlip()
+    inner = views.RandomResizedCrop(SIZE, area=(0.3, 0.6))
+    crops = [(views.Pipeline([flip]), 1), (views.Pipeline([inner, flip]), 1)]
+    return views.Nested(outer, crops)
+
+
 def one_view():
     """A random view of every image, for methods that compare no views."""
     return views.MultiCrop([(light_views().first, 1)])
@@ -207,7 +215,9 @@ def seen_by(model):
         parts = [made] if "plan" in made else list(made.values())
         plans = [part["plan"] for part in parts]
         orders = [plan.mask if plan.restore is None else plan.restore for plan in plans]
-        return orders if model.views is None else [made["inputs"], *orders]
+        if model.views is None:
+            return orders
+        return [*(made[name] for name in ("inputs", "reference") if name in made), *orders]
 
     return make
 

@@ -19,7 +19,11 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "VideoMAEV2": ((4, 32, 32, 3), (2, 4, 4)),
 }
 DECODER = ("width", "depth", "heads", "window", "hidden", "fusion")
-OPTIONS = {"Uni4Eye": {"volume_shape": (16, 16, 16, 1), "volume_patch": (4, 4, 4)}}
+OPTIONS = {
+    # Of 64 patches the published share of 0.985 leaves none.
+    "CropMAE": {"masking": 0.968},
+    "Uni4Eye": {"volume_shape": (16, 16, 16, 1), "volume_patch": (4, 4, 4)},
+}
 
 
 def table() -> str:

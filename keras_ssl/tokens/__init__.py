@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model of tokens sees and is made of: tokenizers, positions, transformer blocks."""
 
-from keras_ssl.tokens._blocks import (
-    DropPath,
-    FeedForward,
-    LayerScale,
-    SelfAttention,
-    TransformerBlock,
-)
+from keras_ssl.tokens._blocks import FeedForward, SelfAttention, TransformerBlock
+from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
+from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder
 from keras_ssl.tokens._decoder import MLPDecoder, TransformerDecoder, attended
 from keras_ssl.tokens._features import EmbeddingTokenizer, FeatureTokenizer
 from keras_ssl.tokens._patches import PatchTokenizer, patchify, spread, unpatchify
@@ -21,7 +17,11 @@ from keras_ssl.tokens._sequence import MaskToken, PrefixTokens, gather_tokens, t
 from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sincos_table
 
 __all__ = [
+    "CrossAttention",
+    "CrossSelfBlock",
+    "CrossSelfDecoder",
     "DropPath",
+    "Dropout",
     "EmbeddingTokenizer",
     "FeatureTokenizer",
     "FeedForward",

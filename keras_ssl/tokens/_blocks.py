@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ssl.core import distribution
 from keras_ssl.core.seeds import layer_seed
+from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
 from keras_ssl.tokens._positions import rotate
 
 ACTIVATIONS = ("gelu", "swiglu")
@@ -17,7 +17,8 @@ ACTIVATIONS = ("gelu", "swiglu")
 _NEVER = -1e30
 
 
-def _dense(layer: Any, units: int, place: int, name: str, **options: Any) -> Any:
+def linear(layer: Any, units: int, place: int, name: str, **options: Any) -> Any:
+    """A linear map of a layer that has `seed` and `kernel_initializer`; `place` tells it apart."""
     seed = layer_seed(layer.seed, place)
     start: Any = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
     if layer.kernel_initializer is not None:
@@ -27,74 +28,6 @@ def _dense(layer: Any, units: int, place: int, name: str, **options: Any) -> Any
     return keras.layers.Dense(
         units, kernel_initializer=start, dtype=layer.dtype_policy, name=name, **options
     )
-
-
-@keras.saving.register_keras_serializable(package="keras_ssl")
-class DropPath(keras.layers.Dropout):
-    """Drops a residual branch for whole samples and scales it up for the others.
-
-    Which samples is drawn for the global batch, so that no two replicas drop alike. A `Teacher`
-    never drops, as with any `keras.layers.Dropout`.
-
-    Args:
-        rate: probability with which a sample's branch is dropped.
-        seed: integer for the random numbers, or `None`.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
-
-    Source: Deep Networks with Stochastic Depth, 2016.
-    """
-
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
-        super().__init__(rate, seed=seed, **kwargs)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """The branch `(B, …)`, for some samples 0."""
-        if not training or not self.rate:
-            return inputs
-        seed = distribution.next_seed(self.seed_generator)
-        drawn = distribution.uniform_rows(seed, ops.shape(inputs)[0])
-        kept = ops.cast(drawn >= self.rate, inputs.dtype) / (1.0 - self.rate)
-        return inputs * ops.reshape(kept, (-1, *[1] * (len(inputs.shape) - 1)))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        config.pop("noise_shape", None)
-        return config
-
-
-@keras.saving.register_keras_serializable(package="keras_ssl")
-class LayerScale(keras.layers.Layer):
-    """Multiplies every feature of a residual branch by a learned number that starts small.
-
-    Args:
-        start: initial value of all numbers.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
-
-    Source: Going Deeper with Image Transformers, 2021, equation 4.
-    """
-
-    def __init__(self, start: float = 1e-5, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.start = float(start)
-
-    def build(self, input_shape: Any) -> None:
-        """Makes the numbers for `(…, D)`."""
-        start = keras.initializers.Constant(self.start)
-        self.scale = self.add_weight(shape=(input_shape[-1],), initializer=start, name="scale")
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        """The scaled branch."""
-        return inputs * ops.cast(self.scale, inputs.dtype)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Same as the input's."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "start": self.start}
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -140,8 +73,8 @@ class SelfAttention(keras.layers.Layer):
         self.width = input_shape[-1]
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide the width {self.width}.")
-        self.qkv = _dense(self, 3 * self.width, 1, "qkv", use_bias=self.qkv_bias)
-        self.out = _dense(self, self.width, 2, "out")
+        self.qkv = linear(self, 3 * self.width, 1, "qkv", use_bias=self.qkv_bias)
+        self.out = linear(self, self.width, 2, "out")
         self.qkv.build(input_shape)
         self.out.build(input_shape)
         self.built = True
@@ -156,26 +89,15 @@ class SelfAttention(keras.layers.Layer):
             query, key = rotate(query, angles), rotate(key, angles)
         return [query * size**-0.5, key, value]
 
-    @staticmethod
-    def _weights(query: Any, key: Any, padding_mask: Any) -> Any:
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        scores = ops.cast(scores, "float32")
-        if padding_mask is not None:
-            real = ops.cast(padding_mask, "bool")[:, None, None, :]
-            scores = ops.where(real, scores, _NEVER)
-        return ops.softmax(scores, axis=-1)
-
     def attention_weights(self, x: Any, padding_mask: Any = None, angles: Any = None) -> Any:
         """How much every token attends to every other: float32 `(B, heads, N, N)`."""
         query, key, _ = self._heads_of(x, angles)
-        return self._weights(query, key, padding_mask)
+        return attention_weights(query, key, padding_mask)
 
     def call(self, inputs: Any, padding_mask: Any = None, angles: Any = None) -> Any:
         """Tokens mixed by attention."""
         query, key, value = self._heads_of(inputs, angles)
-        weights = ops.cast(self._weights(query, key, padding_mask), value.dtype)
-        mixed = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        return self.out(ops.reshape(mixed, (-1, ops.shape(inputs)[1], self.width)))
+        return self.out(mixed(attention_weights(query, key, padding_mask), value))
 
     def compute_output_shape(self, input_shape: Any, *args: Any, **kwargs: Any) -> Any:
         """Same as the input's."""
@@ -185,6 +107,31 @@ class SelfAttention(keras.layers.Layer):
         """The constructor's arguments."""
         own = {n: getattr(self, n) for n in ("heads", "qkv_bias", "seed", "kernel_initializer")}
         return {**super().get_config(), **own}
+
+
+def attention_weights(query: Any, key: Any, padding_mask: Any = None) -> Any:
+    """How much queries attend to keys.
+
+    Args:
+        query: `(B, heads, N, features)`, scaled.
+        key: `(B, heads, M, features)`.
+        padding_mask: boolean `(B, M)`, True where a key is real; `None` where all are.
+
+    Returns:
+        float32 `(B, heads, N, M)`.
+    """
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    scores = ops.cast(scores, "float32")
+    if padding_mask is not None:
+        real = ops.cast(padding_mask, "bool")[:, None, None, :]
+        scores = ops.where(real, scores, _NEVER)
+    return ops.softmax(scores, axis=-1)
+
+
+def mixed(weights: Any, value: Any) -> Any:
+    """Values `(B, heads, M, features)` by weights `(B, heads, N, M)`: `(B, N, width)`."""
+    x = ops.transpose(ops.matmul(ops.cast(weights, value.dtype), value), (0, 2, 1, 3))
+    return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -198,6 +145,7 @@ class FeedForward(keras.layers.Layer):
         seed: integer for the initial weights, or `None`.
         kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02
             (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
+        dropout: rate with which features in between are dropped.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Call: `(…, D)` → `(…, D)`.
@@ -214,10 +162,11 @@ class FeedForward(keras.layers.Layer):
         activation: str = "gelu",
         seed: int | None = None,
         kernel_initializer: str | None = None,
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.kernel_initializer = kernel_initializer
+        self.kernel_initializer, self.dropout = kernel_initializer, dropout
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {ACTIVATIONS}; received {activation!r}.")
         self.hidden, self.activation, self.seed = int(hidden), activation, seed
@@ -225,19 +174,22 @@ class FeedForward(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Makes the linear maps for `(…, D)`."""
         gates = 2 if self.activation == "swiglu" else 1
-        self.rise = _dense(self, gates * self.hidden, 1, "rise")
-        self.fall = _dense(self, input_shape[-1], 2, "fall")
+        self.rise = linear(self, gates * self.hidden, 1, "rise")
+        self.fall = linear(self, input_shape[-1], 2, "fall")
         self.rise.build(input_shape)
         self.fall.build((*input_shape[:-1], self.hidden))
+        self.drop = Dropout(self.dropout, layer_seed(self.seed, 3), dtype=self.dtype_policy)
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
         """Tokens, each transformed by itself."""
         x = self.rise(inputs)
         if self.activation == "swiglu":
             gate, x = ops.split(x, 2, axis=-1)
-            return self.fall(ops.silu(gate) * x)
-        return self.fall(ops.gelu(x, approximate=False))
+            x = ops.silu(gate) * x
+        else:
+            x = ops.gelu(x, approximate=False)
+        return self.fall(self.drop(x, training=training))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Same as the input's."""
@@ -245,8 +197,8 @@ class FeedForward(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {n: getattr(self, n) for n in ("hidden", "activation", "seed", "kernel_initializer")}
-        return {**super().get_config(), **own}
+        names = ("hidden", "activation", "seed", "kernel_initializer", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")

@@ -97,19 +97,17 @@ class TransformerDecoder(keras.layers.Layer):
             dtype=policy,
             name="embed",
         )
+        options = {"kernel_initializer": "glorot_uniform", "dtype": policy}
         self.blocks = [
-            TransformerBlock(
-                self.heads,
-                mlp_ratio,
-                seed=layer_seed(seed, 2, index),
-                kernel_initializer="glorot_uniform",
-                dtype=policy,
-                name=f"block{index + 1}",
-            )
+            self.make_block(seed=layer_seed(seed, 2, index), name=f"block{index + 1}", **options)
             for index in range(self.depth)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="norm")
         self.place = SinCosPositions(**self.positions, dtype=policy, name="positions")
+
+    def make_block(self, **options: Any) -> keras.Layer:
+        """One of the blocks."""
+        return TransformerBlock(self.heads, self.mlp_ratio, **options)
 
     def build(self, encoded_shape: Any, *args: Any, **kwargs: Any) -> None:
         """Makes all parts for encoded tokens `(B, e + k, D)`."""
@@ -146,14 +144,25 @@ class TransformerDecoder(keras.layers.Layer):
         training: bool = False,
     ) -> Any:
         """Predicted values of the tokens that are asked for."""
-        x = self.embed(inputs)
-        table = ops.cast(self.place.table(grid, self.width), x.dtype)
         if self.window is not None:
-            x = self._in_windows(x, table, plan, grid, training)
+            x = self._in_windows(inputs, plan, grid, training)
             if plan.keep is not None:
                 parts = [plan.keep, plan.decode] if seen else [plan.decode]
                 x = gather_tokens(x, ops.concatenate(parts, axis=1))
             return self.head(self.norm(x))
+        x, padding, asked = self.sequence(inputs, plan, grid, seen)
+        for block in self.blocks:
+            x = block(x, padding_mask=padding, training=training)
+        return self.head(self.norm(x[:, -asked:]))
+
+    def _embedded(self, inputs: Any, grid: Sequence[int]) -> tuple[Any, Any]:
+        """Encoded tokens in the decoder's width, and the positions of a grid."""
+        x = self.embed(inputs)
+        return x, ops.cast(self.place.table(grid, self.width), x.dtype)
+
+    def sequence(self, inputs: Any, plan: Any, grid: Sequence[int], seen: bool = False) -> tuple:
+        """Tokens for the blocks, which of them are real, and how many at the end are asked for."""
+        x, table = self._embedded(inputs, grid)
         if plan.keep is None:
             before = x.shape[1] - table.shape[0]
             parts, asked = [x[:, :before], x[:, before:] + table[None]], table.shape[0]
@@ -163,14 +172,11 @@ class TransformerDecoder(keras.layers.Layer):
             wanted = ops.cast(self.mask_token, x.dtype) + ops.take(table, plan.decode, axis=0)
             parts = [x[:, :before], kept, wanted]
             asked += plan.keep.shape[1] if seen else 0
-        padding = attended(plan, before)
-        x = ops.concatenate(parts, axis=1)
-        for block in self.blocks:
-            x = block(x, padding_mask=padding, training=training)
-        return self.head(self.norm(x[:, -asked:]))
+        return ops.concatenate(parts, axis=1), attended(plan, before), asked
 
-    def _in_windows(self, x: Any, table: Any, plan: Any, grid: Sequence[int], training: bool):
+    def _in_windows(self, inputs: Any, plan: Any, grid: Sequence[int], training: bool) -> Any:
         """Tokens of all places `(B, L, width)` after the last block."""
+        x, table = self._embedded(inputs, grid)
         x, real = restored(x, ops.cast(self.mask_token, x.dtype), table, plan)
         still = (0,) * len(self.window)
         kinds = [Windows(grid, self.window, shift) for shift in (still, self.shift)]

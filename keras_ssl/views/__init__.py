@@ -18,7 +18,7 @@ from keras_ssl.views.geometry import (
 )
 from keras_ssl.views.known import WithParameters
 from keras_ssl.views.label_augmentation import LabelAugmentation, quarter_turns
-from keras_ssl.views.multi import MultiCrop, TwoViews
+from keras_ssl.views.multi import MultiCrop, Nested, TwoViews
 from keras_ssl.views.pipeline import Pipeline, Preprocess
 from keras_ssl.views.show import show
 from keras_ssl.views.styles import BatchStylesStandardization
@@ -35,6 +35,7 @@ __all__ = [
     "HorizontalFlip",
     "LabelAugmentation",
     "MultiCrop",
+    "Nested",
     "Normalize",
     "Pipeline",
     "Preprocess",

@@ -5,7 +5,10 @@ import keras
 
 from keras_ssl.core import distribution
 from keras_ssl.views._transform import register
-from keras_ssl.views.pipeline import as_seed
+from keras_ssl.views.pipeline import Pipeline, Preprocess, as_seed
+
+# Tells what is drawn for the view that others are made of from what is drawn for those.
+OUTER = 7004
 
 
 @register
@@ -137,3 +140,78 @@ class TwoViews(MultiCrop):
         """Builds the layer from `get_config`."""
         pipelines = [config.pop(name) for name in ("first", "second")]
         return cls(*(p and keras.saving.deserialize_keras_object(p) for p in pipelines), **config)
+
+
+@register
+class Nested(MultiCrop):
+    """Views of a view: `outer` makes one of every image, and all others are made of that one.
+
+    With a crop in `outer`, and another in one of the pipelines, that view is cut out of the other
+    (Eymaël et al., 2024, section 3).
+
+    Args:
+        outer: Pipeline of what the others see, without `Normalize`.
+        crops: List of (pipeline, count); views come in this order.
+        seed: Seed of the layer's own generator, used when a call gives none.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: As `MultiCrop`, or if `outer` normalises.
+
+    Example:
+        >>> whole = Pipeline([HorizontalFlip()])
+        >>> part = Pipeline([RandomResizedCrop(32, area=(0.3, 0.6)), HorizontalFlip()])
+        >>> views = Nested(Pipeline([RandomResizedCrop(32)]), [(whole, 1), (part, 1)])
+        >>> large, small = views(images)
+    """
+
+    def __init__(self, outer: Pipeline, crops, *, seed=None, **kwargs):
+        super().__init__(crops, seed=seed, **kwargs)
+        if outer.normalize is not None:
+            raise ValueError(
+                "The outer pipeline of nested views gives images of 0..1; put `Normalize` at the "
+                "end of the others."
+            )
+        self.outer = outer
+        stats = self.pipelines[0].preprocessing
+        self._preprocess = Preprocess(stats.size or outer.size, stats.mean, stats.std)
+
+    @property
+    def sizes(self) -> list:
+        """(height, width) of every view; None where it is the images' own."""
+        return [size or self.outer.size for size in super().sizes]
+
+    @property
+    def jit_compatible(self) -> bool:
+        """Whether all pipelines compile under XLA, that is wrap no foreign layer."""
+        return super().jit_compatible and self.outer.jit_compatible
+
+    def call(self, images, seed=None):
+        """Makes all views; see `MultiCrop.call`."""
+        seed = as_seed(seed, self.seed_generator)
+        images = self.outer(images, seed=distribution.fold_in(seed, OUTER))
+        return super().call(images, seed=seed)
+
+    @property
+    def preprocessing(self):
+        """The layer behind `preprocess`: that of the first view, of the outer one's size."""
+        return self._preprocess
+
+    def preprocess(self, images):
+        """The deterministic part of both pipelines; see `Pipeline.preprocess`."""
+        return self._preprocess(images)
+
+    def compute_output_shape(self, input_shape):
+        """A list of shapes, one per view."""
+        return super().compute_output_shape(self.outer.compute_output_shape(input_shape))
+
+    def get_config(self):
+        """The constructor's arguments, pipelines serialised."""
+        return {**super().get_config(), "outer": keras.saving.serialize_keras_object(self.outer)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the layer from `get_config`."""
+        outer = keras.saving.deserialize_keras_object(config["outer"])
+        crops = [(keras.saving.deserialize_keras_object(p), n) for p, n in config["crops"]]
+        return cls(**{**config, "outer": outer, "crops": crops})

@@ -13,7 +13,7 @@ from keras_ssl.views.colour import (
     Solarize,
 )
 from keras_ssl.views.geometry import Affine, GaussianBlur, HorizontalFlip, RandomResizedCrop
-from keras_ssl.views.multi import MultiCrop, TwoViews
+from keras_ssl.views.multi import MultiCrop, Nested, TwoViews
 from keras_ssl.views.pipeline import Pipeline
 
 logger = logging.getLogger("keras_ssl")
@@ -44,6 +44,7 @@ class Row:
         reference: Whose contrast and saturation, see `ColorJitter`.
         normalize: Mean and standard deviation.
         shift: Largest displacement as a share of the size, in place of a crop.
+        nested: Whether it is cut out of the crop of the other row.
     """
 
     area: tuple[float, float]
@@ -58,6 +59,7 @@ class Row:
     reference: str = "pil"
     normalize: tuple = IMAGENET
     shift: float | None = None
+    nested: bool = False
 
 
 _NONE = (0.0, 0.0, 0.0, 0.0)
@@ -72,12 +74,25 @@ _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
 _MASKED = Row((0.2, 1.0), _NONE, gray=0.0)
 _GMML = Row((0.05, 1.0), _SOFT, blur=0.1, count=2, gray=0.0, jitter_probability=0.3)
+_CROP = Row((0.1, 1.0), _NONE, gray=0.0, interpolation="bilinear")
+
+
+def _crop_pairs(outer: Row) -> dict[str, tuple[Row, ...]]:
+    """CropMAE's strategies by name; the first view is seen whole, the second is hidden."""
+    inner = replace(outer, area=(0.3, 0.6), nested=True)
+    return {
+        "crop_mae": (outer, inner),
+        "crop_mae_local_to_global": (inner, outer),
+        "crop_mae_random": (replace(outer, count=2),),
+        "crop_mae_same": (outer,),
+    }
+
 
 # Sources: google-research/simclr; facebookresearch/mae, moco, simsiam, barlowtwins, vicreg, swav,
-# dino; microsoft/SimMIM; keyu-tian/SparK; Sara-Ahmed/GMML, SiT; lambert-x/medical_mae;
-# bytedance/ibot; valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA;
-# rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of supervised training, which its
-# authors' data loader does not state.
+# dino; microsoft/SimMIM; keyu-tian/SparK; Sara-Ahmed/GMML, SiT; alexandre-eymael/CropMAE;
+# lambert-x/medical_mae; bytedance/ibot; valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL;
+# hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of supervised
+# training, which its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -110,6 +125,7 @@ IMAGENET_TABLE = {
     "thorax_mae": (replace(_MASKED, area=(0.5, 1.0)),),
     "gmml": (_GMML,),
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _BYOL),
+    **_crop_pairs(_CROP),
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -140,6 +156,7 @@ SMALL_TABLE = {
     "thorax_mae": (replace(_MASKED, area=(0.5, 1.0), **_SMALL),),
     "gmml": (replace(_GMML, blur=0.0, **_SMALL),),
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _ASYMMETRIC),
+    **_crop_pairs(replace(_CROP, **_SMALL)),
     "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):
@@ -161,7 +178,7 @@ def get(name, image_shape=(32, 32, 3), *, exact=False, seed=None):
         seed: Seed of the layer's own generator.
 
     Returns:
-        A `TwoViews` or `MultiCrop`.
+        A `TwoViews`, `MultiCrop` or `Nested`.
 
     Raises:
         ValueError: For an unknown name or a shape of other than three numbers.
@@ -184,10 +201,23 @@ def get(name, image_shape=(32, 32, 3), *, exact=False, seed=None):
     rows = (SMALL_TABLE if small else IMAGENET_TABLE)[name]
     if image_shape[2] != 3:
         logger.info("Images of %d channel(s): colour members left out.", image_shape[2])
+    if any(row.nested for row in rows):
+        return _nested(rows, image_shape, exact, seed)
     crops = [(build(row, image_shape, exact=exact), row.count) for row in rows]
     if sum(count for _, count in crops) == 2:
         return TwoViews(*(pipeline for pipeline, _ in crops), seed=seed)
     return MultiCrop(crops, seed=seed)
+
+
+def _nested(rows, image_shape, exact: bool, seed) -> Nested:
+    """Views of which some are cut out of the crop of the one row that is not `nested`."""
+    (outer,) = (row for row in rows if not row.nested)
+    crop, *rest = build(outer, image_shape, exact=exact).transforms
+    crops = [
+        build(row, image_shape, exact=exact) if row.nested else Pipeline(rest, exact=exact)
+        for row in rows
+    ]
+    return Nested(Pipeline([crop], exact=exact), [(p, 1) for p in crops], seed=seed)
 
 
 def build(row: Row, image_shape, *, exact: bool = False) -> Pipeline:

@@ -3,6 +3,7 @@
 
 from keras_ssl.models.masked.audio_mae import AudioMAE
 from keras_ssl.models.masked.color_mae import ColorMAE
+from keras_ssl.models.masked.crop_mae import CropMAE
 from keras_ssl.models.masked.engine import MaskedModeling
 from keras_ssl.models.masked.gmml import GMML
 from keras_ssl.models.masked.lv_mae import LVMAE
@@ -19,6 +20,7 @@ from keras_ssl.models.masked.video_mae_v2 import VideoMAEV2
 __all__ = [
     "AudioMAE",
     "ColorMAE",
+    "CropMAE",
     "GMML",
     "LVMAE",
     "MAE",

@@ -255,13 +255,13 @@ class MaskedModeling(EncoderModel):
         """One view of every sample, as the encoder takes it."""
         return self.all_views(samples)[0]
 
-    def all_views(self, samples: Any) -> list:
-        """All views of every sample, one where there are none."""
+    def all_views(self, samples: Any, seed: Any = None) -> list:
+        """All views of every sample, one where there are none; the next ones without a seed."""
         if not isinstance(samples, Mapping):
             self.check_samples(samples)
         if self.views is None:
             return [self.preprocess(samples)]
-        return self.views(samples, seed=self.draw_seed())
+        return self.views(samples, seed=self.draw_seed() if seed is None else seed)
 
     def check_samples(self, samples: Any) -> None:
         """Raises when samples cannot be what the encoder was made for.
@@ -312,8 +312,12 @@ class MaskedModeling(EncoderModel):
     def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
         """How far predictions are from what was hidden."""
         inputs, plan = views["inputs"], views["plan"]
-        parts = self.masked_encoder, self.decoder, self.target
-        return self.terms(inputs, plan, *parts, training)
+        decoder = self.decoder_for(views, training)
+        return self.terms(inputs, plan, self.masked_encoder, decoder, self.target, training)
+
+    def decoder_for(self, views: dict, training: bool = False) -> Any:
+        """What predicts the hidden tokens of views: a decoder, or one for each decoded term."""
+        return self.decoder
 
     def terms(
         self,
@@ -355,6 +359,11 @@ class MaskedModeling(EncoderModel):
 
     # --- to look at ---------------------------------------------------------------------------
 
+    def views_to_show(self, samples: Any, seed: Any) -> dict[str, Any]:
+        """What `reconstruct` shows: samples as they are, masked by a seed, int32 `(2,)`."""
+        inputs = self.preprocess(samples)
+        return {"inputs": inputs, "plan": self.plan_for(inputs, self.masked_encoder, seed)}
+
     def reconstruct(self, samples: Any, seed: int = 0) -> dict[str, Any]:
         """What the model sees of samples and what it makes of it, for pictures.
 
@@ -369,17 +378,16 @@ class MaskedModeling(EncoderModel):
         Raises:
             ValueError: for a target whose predictions are no samples.
         """
+        views = self.views_to_show(samples, distribution.fixed_seed(seed))
         target, decoder = (
             p[self._decoded[0]] if isinstance(p, Mapping) else p
-            for p in (self.target, self.decoder)
+            for p in (self.target, self.decoder_for(views))
         )
         if not hasattr(target, "to_pixels"):
             name = type(self if target is None else target).__name__
             raise ValueError(f"{name} predicts no samples that could be shown.")
-        inputs = self.preprocess(samples)
-        encoder = self.masked_encoder
+        inputs, plan, encoder = views["inputs"], views["plan"], self.masked_encoder
         grid = encoder.grid_of(inputs)
-        plan = self.plan_for(inputs, encoder, distribution.fixed_seed(seed))
         encoded = self.encode(inputs, plan)
         if plan.keep is None:
             predicted = decoder(encoded, plan=plan, grid=grid)
