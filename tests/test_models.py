@@ -107,6 +107,7 @@ SMALL = {
     models.SparK: {"decoder": 8},
     # Of 16 patches the share of the paper leaves none.
     models.CropMAE: {"masking": 0.9, "decoder": (12, 1, 2), "views": nested_views()},
+    models.CAE: {"codes": 5, "regressor": (2, 2), "decoder": (1, 2)},
     models.ColorMAE: {"decoder": (12, 1, 2)},
     models.VideoMAEV2: {"masking": 0.7, "decoder": (12, 1, 2)},
     models.Uni4Eye: {

@@ -65,6 +65,8 @@ TABLE = {
     "simmim_imagenet": (800, 2048, 4e-4, 10, 0.0, 0.05, None, None),
     "gmml_cifar": (800, 256, 5e-4, 10, 2e-3, 0.04, None, None),
     "gmml_imagenet": (800, 512, 1e-3, 10, 2e-3, 0.04, None, None),
+    "cae_cifar": (800, 256, 1e-3, 20, 1e-2, 0.05, None, None),
+    "cae_imagenet": (800, 2048, 1.5e-3, 20, 1 / 150, 0.05, None, None),
     "crop_mae_cifar": (400, 256, 1e-3, 20, 0.0, 0.05, None, None),
     "crop_mae_imagenet": (400, 2048, 8e-4, 20, 0.0, 0.05, None, None),
     "sit_cifar": (800, 256, 5e-4, 10, 2e-3, 0.04, (4096, 4096, 256), None),
@@ -133,6 +135,8 @@ SETTINGS = {
     "mae_imagenet": {"loss": "l2", "decode": None},
     "simmim_imagenet": {"loss": "l1", "unit": (32, 32)},
     "gmml_imagenet": {"loss": "l1"},
+    "cae_cifar": {"codes": 512, "alignment_weight": 2.0, "loss": "cross_entropy"},
+    "cae_imagenet": {"codes": 8192, "layer_scale": 0.1, "drop_path": 0.1},
     "crop_mae_imagenet": {"loss": "l2", "decode": None},
     "sit_cifar": {"reconstruction_weight": 5.0, "rotation_weight": 0.0},
     "sit_imagenet": {"reconstruction_weight": 1.0, "temperature": 0.2, "loss": "l1"},
@@ -168,6 +172,7 @@ SETTINGS = {
 }
 
 GLOROT = {"kernel_initializer": "glorot_uniform"}
+CONTEXT = {"positions": {"order": (0, 1)}, **GLOROT, "layer_scale": 0.1, "drop_path": 0.1}
 TRANSFORMERS = {
     "dino_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "ibot_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
@@ -183,6 +188,8 @@ TRANSFORMERS = {
     "simmim_imagenet": ("base", {"layer_scale": 0.1, "drop_path": 0.1}),
     "gmml_cifar": ("tiny", {"patch": 4}),
     "gmml_imagenet": ("small", {}),
+    "cae_cifar": ("tiny", {"patch": 4, **CONTEXT}),
+    "cae_imagenet": ("base", CONTEXT),
     "crop_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "crop_mae_imagenet": ("small", {"positions": "sincos", **GLOROT}),
     "sit_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
@@ -252,6 +259,8 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     narrow = {"projector": (16,) * len(head)} if head is not None else {}
     if predictor is not None:
         narrow["predictor"] = (16, 16)
+    if recipe.method == "CAE":
+        narrow |= {"regressor": (1, 1), "decoder": (1, 1)}
     images = shape.get("image") if isinstance(shape, dict) else shape
     if isinstance(recipe.backbone, recipes.Transformer):
         backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)

@@ -20,6 +20,7 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
 }
 DECODER = ("width", "depth", "heads", "window", "hidden", "fusion")
 OPTIONS = {
+    "CAE": {"regressor": (4, 2), "decoder": (4, 2)},
     # Of 64 patches the published share of 0.985 leaves none.
     "CropMAE": {"masking": 0.968},
     "Uni4Eye": {"volume_shape": (16, 16, 16, 1), "volume_patch": (4, 4, 4)},
@@ -77,7 +78,7 @@ def _parts(cls: type) -> list[str]:
         tokenizer,
         masking,
         " and ".join(_named(p, DECODER) for p in decoder),
-        " and ".join(_named(p, ("normalize",)) for p in target),
+        " and ".join(_named(p, ("normalize", "classes")) for p in target),
         f"`{model.loss}`",
     ]
 

@@ -111,6 +111,44 @@ def numbered(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return x, np.arange(rows, dtype="int32")
 
 
+def some_rows(x: Any, count: int) -> Any:
+    """Some rows of what `fit` gets: of arrays evenly spread ones, of other data the first.
+
+    Args:
+        x: data set, arrays or `PyDataset`.
+        count: how many at most.
+
+    Returns:
+        Arrays, or a structure of them.
+
+    Raises:
+        ValueError: for data that can be read but once, or none.
+    """
+    if isinstance(x, keras.utils.PyDataset):
+        parts = (x[index] for index in range(x.num_batches or 0))
+    elif hasattr(x, "element_spec"):
+        parts = iter(x)
+    elif all(hasattr(part, "shape") for part in keras.tree.flatten(x)):
+        rows = len(keras.tree.flatten(x)[0])
+        chosen = np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(int))
+        return keras.tree.map_structure(lambda part: np.asarray(part)[chosen], x)
+    else:
+        raise ValueError(
+            f"fit reads some rows before training, which {type(x).__name__} may give but once. "
+            "Give arrays, a tf.data.Dataset or a PyDataset, or adapt the target before."
+        )
+    found, rows = [], 0
+    for part in parts:
+        samples, _, _ = keras.utils.unpack_x_y_sample_weight(part)
+        found.append(keras.tree.map_structure(np.asarray, samples))
+        rows += len(keras.tree.flatten(found[-1])[0])
+        if rows >= count:
+            break
+    if not found:
+        raise ValueError("The data set is empty. Give fit at least one batch.")
+    return keras.tree.map_structure(lambda *part: np.concatenate(part)[:count], *found)
+
+
 def indices(model: Any, x: Any, index: Any, required: bool) -> Any:
     """The row numbers of a batch.
 

@@ -26,6 +26,7 @@ from keras_ssl.models.joint_embedding import (
     VICReg,
 )
 from keras_ssl.models.masked import (
+    CAE,
     GMML,
     LVMAE,
     MAE,
@@ -48,6 +49,7 @@ __all__ = [
     "BYOL",
     "BarlowTwins",
     "CACR",
+    "CAE",
     "ColorMAE",
     "CropMAE",
     "DCL",

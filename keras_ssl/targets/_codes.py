@@ -174,12 +174,18 @@ class PatchCodeTarget(PatchTarget):
         self.centroids.assign(found.cluster_centers_.astype("float32"))
         self.adapted = True
 
+    def ready(self) -> bool:
+        """Whether there are centroids: found by `adapt`, or loaded as weights."""
+        if not self.adapted and self.built:
+            self.adapted = bool(np.any(ops.convert_to_numpy(self.centroids)))
+        return self.adapted
+
     def call(self, inputs: Any) -> Any:
         """The ids."""
         if not self.adapted:
             raise ValueError(
                 "PatchCodeTarget has no centroids yet; call target.adapt(samples) with some of the "
-                "data before training."
+                "data, or `fit` of a masked model, which does so."
             )
         # Around their mean: large values that all patches share would cost the products precision.
         middle = ops.mean(self.centroids, axis=0)

@@ -6,6 +6,7 @@ from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
 from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder
 from keras_ssl.tokens._decoder import MLPDecoder, TransformerDecoder, attended
 from keras_ssl.tokens._features import EmbeddingTokenizer, FeatureTokenizer
+from keras_ssl.tokens._latent import LatentDecoder, LatentRegressor, RegressorBlock
 from keras_ssl.tokens._patches import PatchTokenizer, patchify, spread, unpatchify
 from keras_ssl.tokens._positions import (
     LearnedPositions,
@@ -25,12 +26,15 @@ __all__ = [
     "EmbeddingTokenizer",
     "FeatureTokenizer",
     "FeedForward",
+    "LatentDecoder",
+    "LatentRegressor",
     "LayerScale",
     "LearnedPositions",
     "MLPDecoder",
     "MaskToken",
     "PatchTokenizer",
     "PrefixTokens",
+    "RegressorBlock",
     "RotaryPositions",
     "SelfAttention",
     "SinCosPositions",

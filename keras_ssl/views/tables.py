@@ -90,9 +90,9 @@ def _crop_pairs(outer: Row) -> dict[str, tuple[Row, ...]]:
 
 # Sources: google-research/simclr; facebookresearch/mae, moco, simsiam, barlowtwins, vicreg, swav,
 # dino; microsoft/SimMIM; keyu-tian/SparK; Sara-Ahmed/GMML, SiT; alexandre-eymael/CropMAE;
-# lambert-x/medical_mae; bytedance/ibot; valeoai/Franca; google-deepmind BYOL; JegZheng/CACR-SSL;
-# hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of supervised
-# training, which its authors' data loader does not state.
+# Atten4Vis/CAE; lambert-x/medical_mae; bytedance/ibot; valeoai/Franca; google-deepmind BYOL;
+# JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of
+# supervised training, which its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -126,6 +126,7 @@ IMAGENET_TABLE = {
     "gmml": (_GMML,),
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _BYOL),
     **_crop_pairs(_CROP),
+    "cae": (replace(_MASKED, area=(0.08, 1.0)),),
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -157,6 +158,7 @@ SMALL_TABLE = {
     "gmml": (replace(_GMML, blur=0.0, **_SMALL),),
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _ASYMMETRIC),
     **_crop_pairs(replace(_CROP, **_SMALL)),
+    "cae": (replace(_MASKED, area=(0.08, 1.0), **_SMALL),),
     "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):

@@ -2,6 +2,7 @@
 """Masked modelling: what is hidden is predicted from what is seen."""
 
 from keras_ssl.models.masked.audio_mae import AudioMAE
+from keras_ssl.models.masked.cae import CAE
 from keras_ssl.models.masked.color_mae import ColorMAE
 from keras_ssl.models.masked.crop_mae import CropMAE
 from keras_ssl.models.masked.engine import MaskedModeling
@@ -19,6 +20,7 @@ from keras_ssl.models.masked.video_mae_v2 import VideoMAEV2
 
 __all__ = [
     "AudioMAE",
+    "CAE",
     "ColorMAE",
     "CropMAE",
     "GMML",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,18 @@ from keras import ops
 from keras_ssl import losses, targets
 from keras_ssl import views as views_module
 from keras_ssl.backbones import TokenTransformer
-from keras_ssl.core import distribution
+from keras_ssl.core import batches, distribution
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.losses.reconstruction import checked_token_error
 from keras_ssl.masking import MaskPlan, RandomMasking, decode_of, decode_part
 from keras_ssl.models.encoder_model import EncoderModel
-from keras_ssl.tokens import MaskToken, TransformerDecoder, gather_tokens, spread, tokens_at
+from keras_ssl.models.masked._pictures import reconstructed
+from keras_ssl.tokens import MaskToken, TransformerDecoder, tokens_at
 
 # Tells the masks of a step from its views.
 MASKS, DECODED = 7001, 7002
+# Tokens that a target is adapted to.
+ADAPTED = 100_000
 
 
 class MaskedModeling(EncoderModel):
@@ -181,6 +185,8 @@ class MaskedModeling(EncoderModel):
                 )
             target = targets.PixelTarget(self.masked_encoder.patch, normalize=names[target])
         target.check(self.masked_encoder.batch_shape, self.masked_encoder.grid)
+        if hasattr(target, "adapt") and not target.built:
+            target.build(self.masked_encoder.batch_shape)
         if target.categorical != (self.loss == "cross_entropy"):
             raise ValueError(
                 f"{type(target).__name__} and loss={self.loss!r} do not go together: classes are "
@@ -316,7 +322,7 @@ class MaskedModeling(EncoderModel):
         return self.terms(inputs, plan, self.masked_encoder, decoder, self.target, training)
 
     def decoder_for(self, views: dict, training: bool = False) -> Any:
-        """What predicts the hidden tokens of views: a decoder, or one for each decoded term."""
+        """What predicts hidden tokens of views: a decoder, or a dict of one for each term."""
         return self.decoder
 
     def terms(
@@ -334,30 +340,43 @@ class MaskedModeling(EncoderModel):
         for name in self._decoded:
             one, wanted = (p[name] if isinstance(p, Mapping) else p for p in (decoder, target))
             predicted = one(encoded, plan=plan, grid=encoder.grid_of(inputs), training=training)
-            wanted, weight = wanted(inputs, training=training), plan.mask
-            if plan.decode is not None:
-                wanted, weight = tokens_at(wanted, plan.decode), plan.weight
-            losses_of[name] = losses.token_error(predicted, wanted, weight, self.loss)
+            losses_of[name] = self.error(predicted, inputs, plan, wanted, training)
         return losses_of
+
+    def error(
+        self, predicted: Any, inputs: Any, plan: MaskPlan, target: Any, training: bool
+    ) -> Any:
+        """The error of predictions `(B, q, P)` of what a target says of samples."""
+        wanted, weight = target(inputs, training=training), plan.mask
+        if plan.decode is not None:
+            wanted, weight = tokens_at(wanted, plan.decode), plan.weight
+        return losses.token_error(predicted, wanted, weight, self.loss)
 
     def encode(self, inputs: Any, plan: MaskPlan, training: bool = False) -> Any:
         """Tokens `(B, e + k, D)` of what is seen; of all places where hidden ones are replaced."""
         return self.masked_encoder.encode(inputs, plan, self.mask_token, training=training)
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any):
+        """Trains; arguments as `SSLModel.fit`. A target that must know data before, such as
+        `targets.PatchCodeTarget`, is adapted to some of it."""
+        for target in self._targets():
+            if hasattr(target, "adapt") and not target.ready():
+                rows = -(-ADAPTED // math.prod(self.masked_encoder.grid))
+                target.adapt(self.preprocess(batches.some_rows(x, rows)))
+        return super().fit(x, *args, **kwargs)
+
+    def _targets(self) -> list:
+        return list(self.target.values()) if isinstance(self.target, Mapping) else [self.target]
+
     def teachers(self) -> list:
         """Teachers of targets that follow the encoder."""
-        every = self.target.values() if isinstance(self.target, Mapping) else [self.target]
-        following = [
-            t for t in every if getattr(getattr(t, "teacher", None), "momentum", None) is not None
-        ]
-        return [(target.teacher, self.encoder) for target in following]
+        found = [getattr(target, "teacher", None) for target in self._targets()]
+        return [(t, self.encoder) for t in found if getattr(t, "momentum", None) is not None]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = super().get_config()
         return {name: value for name, value in config.items() if name not in self.makes}
-
-    # --- to look at ---------------------------------------------------------------------------
 
     def views_to_show(self, samples: Any, seed: Any) -> dict[str, Any]:
         """What `reconstruct` shows: samples as they are, masked by a seed, int32 `(2,)`."""
@@ -378,27 +397,4 @@ class MaskedModeling(EncoderModel):
         Raises:
             ValueError: for a target whose predictions are no samples.
         """
-        views = self.views_to_show(samples, distribution.fixed_seed(seed))
-        target, decoder = (
-            p[self._decoded[0]] if isinstance(p, Mapping) else p
-            for p in (self.target, self.decoder_for(views))
-        )
-        if not hasattr(target, "to_pixels"):
-            name = type(self if target is None else target).__name__
-            raise ValueError(f"{name} predicts no samples that could be shown.")
-        inputs, plan, encoder = views["inputs"], views["plan"], self.masked_encoder
-        grid = encoder.grid_of(inputs)
-        encoded = self.encode(inputs, plan)
-        if plan.keep is None:
-            predicted = decoder(encoded, plan=plan, grid=grid)
-        else:
-            # All hidden tokens, whatever is asked for in training.
-            every = ops.concatenate([plan.keep, plan.hidden], axis=1)
-            whole = plan._replace(decode=every, asked=tokens_at(plan.mask, every) > 0.5)
-            predicted = gather_tokens(decoder(encoded, plan=whole, grid=grid), plan.restore)
-        hidden = spread(plan.mask, grid, encoder.patch)
-        return {
-            "original": inputs,
-            "masked": inputs * (1.0 - hidden) + hidden * ops.mean(inputs),
-            "reconstruction": target.to_pixels(predicted, inputs, plan.mask),
-        }
+        return reconstructed(self, samples, seed)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from adapters.common import run
 
-from keras_ssl import tokens
+from keras_ssl import losses, tokens
 
 
 def _assign(layer, weight, bias=None):
@@ -52,4 +52,47 @@ def _crop_mae(arrays: dict, meta: dict) -> dict:
     return run(arrays, meta, outputs)
 
 
-CASES = {"mim_cropmae_decoder_block": _crop_mae}
+def _cae(arrays: dict, meta: dict) -> dict:
+    regressor = tokens.LatentRegressor(
+        meta["depth"], meta["heads"], meta["mlp_ratio"], meta["layerscale_init"]
+    )
+    regressor.build(arrays["in_visible"].shape)
+    regressor.mask_token.assign(arrays["in_mask_token"])
+    _assign(regressor.norm, arrays["in_w_norm.weight"], arrays["in_w_norm.bias"])
+    for index, block in enumerate(regressor.blocks):
+        name, attention = f"in_w_regressor_blocks.{index}", block.attention
+        layers = {
+            "cross_attn.proj": attention.out,
+            "mlp_cross.fc1": block.feed_forward.rise,
+            "mlp_cross.fc2": block.feed_forward.fall,
+        }
+        names = ("norm1_q", "norm1_k", "norm1_v", "norm2_cross")
+        layers |= dict(zip(names, block.norms, strict=True))
+        for part, layer in layers.items():
+            _assign(layer, arrays[f"{name}.{part}.weight"], arrays[f"{name}.{part}.bias"])
+        for part, layer in (("q", attention.query), ("k", attention.key), ("v", attention.value)):
+            offset = arrays.get(f"{name}.cross_attn.{part}_bias")
+            _assign(layer, arrays[f"{name}.cross_attn.{part}.weight"], offset)
+        for number, scale in enumerate(block.scales, start=1):
+            scale.scale.assign(arrays[f"{name}.gamma_{number}_cross"])
+
+    def regressed(x):
+        return regressor.regress(x["in_visible"], x["in_pos_visible"], x["in_pos_masked"])
+
+    outputs = {
+        "out_regressed": regressed,
+        "out_loss_align": lambda x: (
+            meta["align_weight"] * losses.token_error(regressed(x), x["in_target"])
+        ),
+        "out_loss_main": lambda x: losses.token_error(
+            x["in_logits"], arrays["in_labels"], kind="cross_entropy"
+        ),
+    }
+    # The file goes on in a formula after the name.
+    gradients = {
+        name: {**spec, "of": spec["of"].split(" ")[0]} for name, spec in meta["grad_of"].items()
+    }
+    return run(arrays, {**meta, "grad_of": gradients}, outputs)
+
+
+CASES = {"mim_cropmae_decoder_block": _crop_mae, "mim_cae_regressor_alignment": _cae}
