@@ -212,6 +212,8 @@ def seen_by(model):
             count = getattr(model.views, "count", 1)
             parts = [made["inputs"], made["corrupted"]]
             return [view for part in parts for view in tf.split(part, count)]
+        if "inputs" in made and "plan" not in made:
+            return [made["inputs"]]
         parts = [made] if "plan" in made else list(made.values())
         plans = [part["plan"] for part in parts]
         orders = [plan.mask if plan.restore is None else plan.restore for plan in plans]

@@ -93,6 +93,11 @@ SCALARS = {
     "feature_alignment": lambda a, b: losses.feature_alignment(
         [patches(a, b), patches(b, a)], [patches(b, a) * 0.3, patches(a, b)], a[:, :2] > 0
     ),
+    "token_relation_kl": lambda a, b: losses.token_relation_kl(
+        [[patches(a, b), patches(b, a), patches(a * b, a)]],
+        [[patches(b, a), patches(b, a * b), patches(a, b)]],
+        relations=("qk", "vv"),
+    ),
     "nested_distillation": lambda a, b: losses.nested_distillation(
         [[a[:, :2], b[:, :2]], [a, b]],
         [[keras.ops.softmax(x[:, :2]) for x in (b, a)], [keras.ops.softmax(x) for x in (b, a)]],

@@ -120,6 +120,12 @@ SMALL = {
     models.AudioMAE: {"decoder": (12, 2, 2), "window": (2, 2)},
     models.SignalMAE: {"decoder": (12, 1, 2)},
     models.MaskAlign: {"teacher": small_transformer(width=8, seed=7), "levels": 1},
+    models.HybridDistillation: {
+        "teacher": small_transformer(width=8, seed=7),
+        "relation_teacher": small_transformer(width=16, seed=8),
+        # Where relations are, so that they are those of what is left.
+        "drop_before": (1,),
+    },
 }
 # Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, NNCLR
 # MoCo v2's, MMC iBOT's), by the numbers of devices. Tracing four, compiling and half precisions

@@ -86,6 +86,8 @@ TABLE = {
     "signal_mae_electricity": (9, 128, 3e-3, 0.9, 0.0, 0.05, None, None),
     "mask_align_cifar": (200, 256, 1.5e-3, 20, 1e-5 / 1.5e-3, 0.05, None, None),
     "mask_align_imagenet": (200, 1024, 6e-4, 20, 1e-5 / 6e-4, 0.05, None, None),
+    "hybrid_distillation_cifar": (300, 256, 1.5e-3, 15, 0.0, 0.05, None, None),
+    "hybrid_distillation_imagenet": (300, 2048, 1.2e-3, 15, 0.0, 0.05, None, None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -108,6 +110,7 @@ VIEWS = {
     "ThoraxMAE": "thorax_mae",
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE")),
     "MaskAlign": "mae",
+    "HybridDistillation": "mae",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -148,6 +151,14 @@ SETTINGS = {
         "volume_shape": (112, 224, 224, 1),
         "volume_patch": (16, 16, 16),
         "decoder_size": (512, 8, 16),
+    },
+    "hybrid_distillation_imagenet": {
+        "alpha": 1.0,
+        "beta": 1.0,
+        "relations": ("qk", "vv"),
+        # Of five blocks.
+        "relation_blocks": (4,),
+        "drop_before": (2, 3, 4),
     },
     "mask_align_imagenet": {"loss": "smooth_l1", "levels": 5, "fusion": "linear", "head": "linear"},
     "franca_cifar": {"prototypes": 4096, "freeze_steps": 10, "levels": (1, 3, 6)},
@@ -198,6 +209,8 @@ TRANSFORMERS = {
     "color_mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
     "thorax_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "thorax_mae_imagenet": ("small", {"positions": "sincos", **GLOROT}),
+    "hybrid_distillation_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
+    "hybrid_distillation_imagenet": ("base", {"positions": "sincos", **GLOROT}),
     "mask_align_cifar": (
         "tiny",
         {"patch": 4, "positions": "sincos", "drop_path": 0.1, **GLOROT},
@@ -240,9 +253,12 @@ def tiny_transformer(shape, patch=16, depth=1):
 
 def teachers(method, shape, patch):
     """What a method learns from, which its recipes leave open."""
-    if method == "MaskAlign":
-        return {"teacher": tiny_transformer(shape, patch, 5)}
-    return {}
+    network = tiny_transformer(shape, patch, 5)
+    given = {
+        "MaskAlign": {"teacher": network},
+        "HybridDistillation": {"teacher": network, "relation_teacher": network},
+    }
+    return given.get(method, {})
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -4,12 +4,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_ssl.tokens import RotaryPositions, attended, gather_tokens
+from keras_ssl.core.seeds import layer_seed
+from keras_ssl.tokens import (
+    LearnedPositions,
+    RotaryPositions,
+    SinCosPositions,
+    attended,
+    front_and_patches,
+    gather_tokens,
+)
+
+POSITIONS = ("learned", "sincos", "rotary", "none")
+POOLING = ("class", "mean")
 
 
 class Parts:
@@ -57,6 +69,20 @@ class Parts:
         ids = ops.concatenate([front, ids + self.prefix.count], axis=1)
         return ops.expand_dims(ops.take(angles, ids, axis=1), 2)
 
+    def narrowed(self, x: Any, options: dict, ids: Any) -> tuple[Any, dict]:
+        """Tokens in front and some of the others on their way, and what blocks need of those."""
+        front, angles, padding = self.prefix.count, options["angles"], options["padding_mask"]
+        if angles is not None and len(angles.shape) == 3:
+            angles = self.angles_at(angles, ids)
+        elif angles is not None:
+            rows = [front_and_patches(part[:, 0], front, front, ids) for part in angles]
+            angles = ops.expand_dims(ops.stack(rows), 2)
+        if padding is not None:
+            flags = ops.expand_dims(ops.cast(padding, "float32"), -1)
+            padding = front_and_patches(flags, front, front, ids)[..., 0] > 0.5
+        x = front_and_patches(x, front, front, ids)
+        return x, {"padding_mask": padding, "angles": angles}
+
     def padding(self, inputs: Any) -> Any:
         """Which tokens are real `(B, N)`, those in front too; `None` where all are."""
         real = getattr(self.tokenizer, "padding_mask", lambda inputs: None)(inputs)
@@ -86,3 +112,40 @@ class Parts:
         # Summed in float32 by Keras' own layer, and free of the tokens in front.
         mean = keras.layers.GlobalAveragePooling1D()
         return mean(x[:, skip:]) if real is None else mean(x[:, skip:], mask=real[:, skip:])
+
+
+def positions_of(kind, shape, heads, seed, policy) -> keras.layers.Layer | None:
+    """The layer of positions that a name or settings ask for."""
+    grid, width = shape[1:-1], shape[-1]
+    if isinstance(kind, Mapping):
+        return SinCosPositions(**kind, dtype=policy, name="positions")
+    if kind not in POSITIONS:
+        raise ValueError(f"positions must be one of {list(POSITIONS)}, received {kind!r}.")
+    if kind == "none":
+        return None
+    if kind == "learned":
+        return LearnedPositions(grid, seed=layer_seed(seed, 1), dtype=policy, name="positions")
+    if kind == "sincos":
+        return SinCosPositions(dtype=policy, name="positions")
+    return RotaryPositions(width // heads, grid=grid, name="positions")
+
+
+def checked_pooling(pooling: str | None, class_token: bool) -> str:
+    """The pooling that is asked for, raising for one without its token."""
+    pooling = pooling or ("class" if class_token else "mean")
+    if pooling not in POOLING or (pooling == "class" and not class_token):
+        raise ValueError(
+            f"pooling must be one of {list(POOLING)}, 'class' only with class_token=True; received "
+            f"pooling={pooling!r}, class_token={class_token}. tokens=True gives all tokens."
+        )
+    return pooling
+
+
+def checked_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
+    """Numbers of blocks, the last where none is named, raising for ones that are not there."""
+    layers = [depth] if layers is None else [int(number) for number in layers]
+    if not layers or any(not 1 <= n <= depth for n in layers) or sorted(set(layers)) != layers:
+        raise ValueError(
+            f"layers names blocks in rising order, counted from 1 to {depth}; received {layers}."
+        )
+    return layers

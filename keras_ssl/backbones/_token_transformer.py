@@ -9,19 +9,19 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_ssl.backbones._token_parts import Parts
+from keras_ssl.backbones._token_parts import (
+    Parts,
+    checked_layers,
+    checked_pooling,
+    positions_of,
+)
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.tokens import (
-    LearnedPositions,
     MaskToken,
     PrefixTokens,
     RotaryPositions,
-    SinCosPositions,
     TransformerBlock,
 )
-
-POSITIONS = ("learned", "sincos", "rotary", "none")
-POOLING = ("class", "mean")
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -101,12 +101,12 @@ class TokenTransformer(keras.Model):
         settings = dict(locals())
         for key in ("self", "__class__", "name", "dtype", "share"):
             settings.pop(key, None)
-        pooling = _checked_pooling(pooling, class_token)
+        pooling = checked_pooling(pooling, class_token)
         depth = depth if share is None else len(share.blocks)
-        wanted = _checked_layers(layers, depth)
+        wanted = checked_layers(layers, depth)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         shape = tuple(tokenizer.compute_output_shape(_batched(input_shape)))
-        place = _positions(positions, shape, heads, seed, policy)
+        place = positions_of(positions, shape, heads, seed, policy)
         prefix = PrefixTokens(
             class_token, registers, seed=layer_seed(seed, 2), dtype=policy, name="prefix"
         )
@@ -198,7 +198,7 @@ class TokenTransformer(keras.Model):
         if mask_token is not None:
             mask = keras.Input([None] * rank, name="mask", dtype="float32")
             inputs = [samples, mask]
-        wanted = _checked_layers(layers, len(self.blocks))
+        wanted = checked_layers(layers, len(self.blocks))
         found = self._parts(samples, wanted, mask, mask_token, last_norm)
         return keras.Model(inputs, found[0] if len(found) == 1 else found, name="tokens")
 
@@ -216,6 +216,39 @@ class TokenTransformer(keras.Model):
             `(B, class + registers + k, D)`, and `padding_mask` and `angles` for every block.
         """
         return self._parts.visible(inputs, plan, mask_token)
+
+    def keep_tokens(self, x: Any, options: dict[str, Any], ids: Any) -> tuple[Any, dict[str, Any]]:
+        """Drops tokens on their way from one block to the next.
+
+        Args:
+            x: tokens `(B, class + registers + n, D)`.
+            options: what blocks need besides, as `first_tokens` or this method gives it.
+            ids: `(B, k)` integers in 0..n-1, the tokens behind those in front that stay.
+
+        Returns:
+            `(B, class + registers + k, D)`, and what the next blocks need besides.
+        """
+        return self._parts.narrowed(x, options, ids)
+
+    def projections(self, inputs: Any, blocks: Sequence[int]) -> list:
+        """Queries, keys and values of some blocks for samples.
+
+        Args:
+            inputs: samples `(B, …)`.
+            blocks: blocks, counted from 1; those behind the last of them are not computed.
+
+        Returns:
+            List of `[queries, keys, values]` for each block, `(B, class + registers + L, D)` each
+            with all heads side by side.
+        """
+        found: dict[int, list] = {}
+        x, options = self.first_tokens(inputs)
+        for number, block in enumerate(self.blocks[: max(blocks, default=0)], start=1):
+            if number in blocks:
+                found[number] = block.projections(x, options["angles"])
+            if len(found) < len(set(blocks)):
+                x = block(x, **options)
+        return [found[number] for number in blocks]
 
     def hidden_states(
         self,
@@ -239,7 +272,7 @@ class TokenTransformer(keras.Model):
             List of `(B, class + registers + k, D)`, one for each block.
         """
         depth = len(self.blocks)
-        wanted = _checked_layers(range(1, depth + 1) if blocks is None else blocks, depth)
+        wanted = checked_layers(range(1, depth + 1) if blocks is None else blocks, depth)
         x, options = self.first_tokens(inputs, plan, mask_token)
         found = []
         for number, block in enumerate(self.blocks[: wanted[-1]], start=1):
@@ -330,37 +363,3 @@ def _inputs(shape: Any) -> Any:
     if isinstance(shape, Mapping):
         return {name: keras.Input(tuple(one), name=name) for name, one in shape.items()}
     return keras.Input(tuple(shape), name="images" if len(shape) == 3 else "samples")
-
-
-def _positions(kind, shape, heads, seed, policy) -> keras.layers.Layer | None:
-    grid, width = shape[1:-1], shape[-1]
-    if isinstance(kind, Mapping):
-        return SinCosPositions(**kind, dtype=policy, name="positions")
-    if kind not in POSITIONS:
-        raise ValueError(f"positions must be one of {list(POSITIONS)}, received {kind!r}.")
-    if kind == "none":
-        return None
-    if kind == "learned":
-        return LearnedPositions(grid, seed=layer_seed(seed, 1), dtype=policy, name="positions")
-    if kind == "sincos":
-        return SinCosPositions(dtype=policy, name="positions")
-    return RotaryPositions(width // heads, grid=grid, name="positions")
-
-
-def _checked_pooling(pooling: str | None, class_token: bool) -> str:
-    pooling = pooling or ("class" if class_token else "mean")
-    if pooling not in POOLING or (pooling == "class" and not class_token):
-        raise ValueError(
-            f"pooling must be one of {list(POOLING)}, 'class' only with class_token=True; received "
-            f"pooling={pooling!r}, class_token={class_token}. tokens=True gives all tokens."
-        )
-    return pooling
-
-
-def _checked_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
-    layers = [depth] if layers is None else [int(number) for number in layers]
-    if not layers or any(not 1 <= n <= depth for n in layers) or sorted(set(layers)) != layers:
-        raise ValueError(
-            f"layers names blocks in rising order, counted from 1 to {depth}; received {layers}."
-        )
-    return layers

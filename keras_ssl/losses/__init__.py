@@ -39,6 +39,7 @@ from keras_ssl.losses.simlap import simlap
 from keras_ssl.losses.sinkhorn import sinkhorn_knopp
 from keras_ssl.losses.sup_con import sup_con
 from keras_ssl.losses.swav import swav, swav_codes
+from keras_ssl.losses.token_relations import token_relation_kl
 from keras_ssl.losses.vicreg import (
     vicreg,
     vicreg_covariance,
@@ -87,6 +88,7 @@ __all__ = [
     "swav",
     "swav_codes",
     "token_error",
+    "token_relation_kl",
     "vicreg",
     "vicreg_covariance",
     "vicreg_invariance",

@@ -8,6 +8,7 @@ from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
 from keras_ssl.masking._plan import Masking, MaskPlan, plan_in_order, plan_of, visible_count
 from keras_ssl.masking._random import GroupedMasking, RandomMasking
+from keras_ssl.masking._redundant import least_redundant
 from keras_ssl.masking._scheduled import ScheduledMasking
 from keras_ssl.masking._show import show
 from keras_ssl.masking._span import SpanMasking
@@ -31,6 +32,7 @@ __all__ = [
     "colored_noise",
     "decode_of",
     "decode_part",
+    "least_redundant",
     "only_real",
     "plan_in_order",
     "plan_of",

@@ -133,6 +133,19 @@ class TeacherFeatureTarget(Target):
         maps = ops.mean(ops.reshape(maps, (-1, maps.shape[1], math.prod(maps.shape[2:]))), axis=1)
         return ops.stop_gradient(maps)
 
+    def projections(self, inputs: Any, blocks: Sequence[int]) -> list:
+        """Queries, keys and values of some blocks of the teacher, without gradient.
+
+        Args:
+            inputs: samples `(B, …)`.
+            blocks: blocks of its `backbones.TokenTransformer`, counted from 1.
+
+        Returns:
+            List of `[queries, keys, values]`, each `(B, front + L, D)`.
+        """
+        found = self.transformer.projections(_prepared(self.teacher.network, inputs), blocks)
+        return tree.map_structure(ops.stop_gradient, found)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         """`(B, L, D)`, or `(B, L, layers · D)`."""
         shapes = self._shapes(input_shape)

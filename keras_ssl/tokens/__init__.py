@@ -14,7 +14,13 @@ from keras_ssl.tokens._positions import (
     SinCosPositions,
     rotate,
 )
-from keras_ssl.tokens._sequence import MaskToken, PrefixTokens, gather_tokens, tokens_at
+from keras_ssl.tokens._sequence import (
+    MaskToken,
+    PrefixTokens,
+    front_and_patches,
+    gather_tokens,
+    tokens_at,
+)
 from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sincos_table
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "TransformerBlock",
     "TransformerDecoder",
     "attended",
+    "front_and_patches",
     "gather_tokens",
     "interpolate_positions",
     "patchify",

@@ -79,6 +79,12 @@ class SelfAttention(keras.layers.Layer):
         self.out.build(input_shape)
         self.built = True
 
+    def projections(self, x: Any, angles: Any = None) -> list:
+        """Queries, keys and values of all heads side by side, `(B, N, D)` each."""
+        shape = (-1, ops.shape(x)[1], self.width)
+        turned = [ops.transpose(part, (0, 2, 1, 3)) for part in self._heads_of(x, angles)]
+        return [ops.reshape(part, shape) for part in turned]
+
     def _heads_of(self, x: Any, angles: Any) -> list:
         """Queries, keys and values, `(B, heads, N, width / heads)` each."""
         tokens, size = ops.shape(x)[1], self.width // self.heads
@@ -87,7 +93,7 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = [ops.transpose(part, (0, 2, 1, 3)) for part in parts]
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
-        return [query * size**-0.5, key, value]
+        return [query, key, value]
 
     def attention_weights(self, x: Any, padding_mask: Any = None, angles: Any = None) -> Any:
         """How much every token attends to every other: float32 `(B, heads, N, N)`."""
@@ -113,13 +119,14 @@ def attention_weights(query: Any, key: Any, padding_mask: Any = None) -> Any:
     """How much queries attend to keys.
 
     Args:
-        query: `(B, heads, N, features)`, scaled.
+        query: `(B, heads, N, features)`.
         key: `(B, heads, M, features)`.
         padding_mask: boolean `(B, M)`, True where a key is real; `None` where all are.
 
     Returns:
         float32 `(B, heads, N, M)`.
     """
+    query = query * query.shape[-1] ** -0.5
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
     scores = ops.cast(scores, "float32")
     if padding_mask is not None:
@@ -291,6 +298,10 @@ class TransformerBlock(keras.layers.Layer):
         x = self.attention(self.attention_norm(inputs), padding_mask=padding_mask, angles=angles)
         x = inputs + self._branch(0, x, training)
         return x + self._branch(1, self.feed_forward(self.feed_forward_norm(x)), training)
+
+    def projections(self, inputs: Any, angles: Any = None) -> list:
+        """Queries, keys and values of the attention here, `(B, N, D)` each, heads side by side."""
+        return self.attention.projections(self.attention_norm(inputs), angles)
 
     def attention_weights(self, inputs: Any, padding_mask: Any = None, angles: Any = None) -> Any:
         """How much every token attends to every other here: float32 `(B, heads, N, N)`."""

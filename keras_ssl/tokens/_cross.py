@@ -89,7 +89,7 @@ class CrossAttention(keras.layers.Layer):
         """Values, mixed by attention."""
         query, key = self._split(self.query(queries)), self._split(self.key(keys))
         value = self._split(self.value(keys if values is None else values))
-        weights = attention_weights(query * query.shape[-1] ** -0.5, key, padding_mask)
+        weights = attention_weights(query, key, padding_mask)
         return self.out(mixed(self.drop(weights, training=training), value))
 
     def compute_output_shape(self, queries_shape: Any, *args: Any, **kwargs: Any) -> Any:

@@ -162,3 +162,19 @@ def tokens_at(x: Any, ids: Any) -> Any:
     if len(x.shape) == 2:
         return gather_tokens(ops.expand_dims(x, -1), ids)[..., 0]
     return gather_tokens(x, ids)
+
+
+def front_and_patches(x: Any, front: int, keep: int, ids: Any = None) -> Any:
+    """Some of the tokens in front of the patches, and some of the patches.
+
+    Args:
+        x: `(B, front + L, D)`.
+        front: number of tokens in front of the patches, the class token first.
+        keep: how many of them are kept: 1 for the class token without registers.
+        ids: `(B, k)` integers in 0..L-1; `None` for all patches.
+
+    Returns:
+        `(B, keep + k, D)`.
+    """
+    patches = x[:, front:] if ids is None else gather_tokens(x[:, front:], ids)
+    return ops.concatenate([x[:, :keep], patches], axis=1)

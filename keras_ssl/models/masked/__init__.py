@@ -7,6 +7,7 @@ from keras_ssl.models.masked.color_mae import ColorMAE
 from keras_ssl.models.masked.crop_mae import CropMAE
 from keras_ssl.models.masked.engine import MaskedModeling
 from keras_ssl.models.masked.gmml import GMML
+from keras_ssl.models.masked.hybrid_distillation import HybridDistillation
 from keras_ssl.models.masked.lv_mae import LVMAE
 from keras_ssl.models.masked.mae import MAE
 from keras_ssl.models.masked.mask_align import MaskAlign
@@ -24,6 +25,7 @@ __all__ = [
     "ColorMAE",
     "CropMAE",
     "GMML",
+    "HybridDistillation",
     "LVMAE",
     "MAE",
     "MaskAlign",

@@ -16,7 +16,7 @@ from keras_ssl.layers import DynamicAlignment
 from keras_ssl.masking import GuidedMasking, MaskPlan
 from keras_ssl.models.masked.engine import MaskedModeling
 from keras_ssl.targets import TeacherFeatureTarget, token_transformer
-from keras_ssl.tokens import tokens_at
+from keras_ssl.tokens import front_and_patches, tokens_at
 
 
 @register(
@@ -153,25 +153,20 @@ class MaskAlign(MaskedModeling):
 
     def taught(self, outputs: list, plan: MaskPlan) -> list:
         """Whitened levels of the teacher at visible tokens, float32 `(B, e + k, D)`."""
-        front = self.target.front
-        return [self.target.features(self.seen(x, front, plan)) for x in outputs[-self.levels :]]
-
-    def seen(self, x: Any, front: int, plan: MaskPlan | None = None) -> Any:
-        """Class tokens, where both networks have one, and patches; those of a plan where given."""
-        patches = x[:, front:]
-        if plan is not None and plan.keep is not None:
-            patches = tokens_at(patches, plan.keep)
-        return ops.concatenate([x[:, : self.class_tokens], patches], axis=1)
+        front, levels = self.target.front, outputs[-self.levels :]
+        levels = [front_and_patches(x, front, self.class_tokens, plan.keep) for x in levels]
+        return [self.target.features(x) for x in levels]
 
     def compute_losses(self, views: dict, training: bool) -> dict[str, Any]:
         """How far mixtures of the student's blocks are from the teacher's levels."""
         inputs, plan = views["inputs"], views["plan"]
         states = self.encoder.hidden_states(inputs, plan, self.mask_token, training=training)
-        front = self.encoder.prefix.count
-        aligned = self.alignment([self.seen(x, front) for x in states], training=training)
+        front, both = self.encoder.prefix.count, self.class_tokens
+        states = [front_and_patches(x, front, both) for x in states]
+        aligned = self.alignment(states, training=training)
         # A strategy may gather tokens that it hides all the same.
         shown = 1.0 - (plan.mask if plan.keep is None else tokens_at(plan.mask, plan.keep))
-        weight = ops.pad(shown, ((0, 0), (self.class_tokens, 0)), constant_values=1.0)
+        weight = ops.pad(shown, ((0, 0), (both, 0)), constant_values=1.0)
         return {
             "alignment": losses.feature_alignment(aligned, views["levels"], weight, kind=self.loss)
         }

@@ -36,4 +36,16 @@ def _mask_align(arrays: dict, meta: dict) -> dict:
     return run(arrays, meta, outputs) | {"out_teacher": np.stack(taught)}
 
 
-CASES = {"mim_maskalign_dynamic_alignment": _mask_align}
+def _token_relations(arrays: dict, meta: dict) -> dict:
+    def loss(x):
+        student, teacher = (tf.unstack(x[name]) for name in ("in_student", "in_teacher"))
+        return losses.token_relation_kl(student, teacher, heads=meta["relation_heads"])
+
+    meta = {"grad_of": {"grad_student": {"of": "out_loss"}}, **meta}
+    return run(arrays, meta, {"out_loss": loss})
+
+
+CASES = {
+    "mim_maskalign_dynamic_alignment": _mask_align,
+    "mim_token_relation_kl": _token_relations,
+}
