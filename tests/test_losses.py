@@ -98,6 +98,10 @@ SCALARS = {
         [[patches(b, a), patches(b, a * b), patches(a, b)]],
         relations=("qk", "vv"),
     ),
+    "hard_distillation": lambda a, b: losses.hard_distillation(
+        a, b, keras.ops.softmax(a * b), a + b, label_smoothing=0.1
+    ),
+    "nkd": lambda a, b: losses.nkd(a, b, classes_of(a), temperature=2.0),
     "nested_distillation": lambda a, b: losses.nested_distillation(
         [[a[:, :2], b[:, :2]], [a, b]],
         [[keras.ops.softmax(x[:, :2]) for x in (b, a)], [keras.ops.softmax(x) for x in (b, a)]],

@@ -120,6 +120,11 @@ SMALL = {
     models.AudioMAE: {"decoder": (12, 2, 2), "window": (2, 2)},
     models.SignalMAE: {"decoder": (12, 1, 2)},
     models.MaskAlign: {"teacher": small_transformer(width=8, seed=7), "levels": 1},
+    models.G2SD: {
+        "teacher": models.MAE(small_transformer(width=8, seed=7), decoder=(8, 1, 2), seed=7),
+        "decoder": (12, 1, 2),
+        "teacher_block": 1,
+    },
     models.HybridDistillation: {
         "teacher": small_transformer(width=8, seed=7),
         "relation_teacher": small_transformer(width=16, seed=8),

@@ -88,6 +88,8 @@ TABLE = {
     "mask_align_imagenet": (200, 1024, 6e-4, 20, 1e-5 / 6e-4, 0.05, None, None),
     "hybrid_distillation_cifar": (300, 256, 1.5e-3, 15, 0.0, 0.05, None, None),
     "hybrid_distillation_imagenet": (300, 2048, 1.2e-3, 15, 0.0, 0.05, None, None),
+    "g2sd_cifar": (300, 256, 1.5e-3, 10, 2.5e-6 / 1.5e-3, 0.05, None, None),
+    "g2sd_imagenet": (300, 4096, 2.4e-3, 10, 2.5e-6 / 2.4e-3, 0.05, None, None),
     "swav_cifar": (1000, 256, 0.6, 10, 0.0, 1e-6, (2048, 128), None),
     "swav_imagenet": (800, 4096, 4.8, 10, 1e-3, 1e-6, (2048, 128), None),
 }
@@ -111,6 +113,7 @@ VIEWS = {
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE")),
     "MaskAlign": "mae",
     "HybridDistillation": "mae",
+    "G2SD": "mae",
 }
 SETTINGS = {
     "moco_v2_cifar": {"queue_size": 32768, "temperature": 0.2, "symmetric": True},
@@ -152,6 +155,7 @@ SETTINGS = {
         "volume_patch": (16, 16, 16),
         "decoder_size": (512, 8, 16),
     },
+    "g2sd_imagenet": {"loss": "smooth_l1", "beta": 2.0, "teacher_block": 4, "supervise": "all"},
     "hybrid_distillation_imagenet": {
         "alpha": 1.0,
         "beta": 1.0,
@@ -209,6 +213,8 @@ TRANSFORMERS = {
     "color_mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
     "thorax_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "thorax_mae_imagenet": ("small", {"positions": "sincos", **GLOROT}),
+    "g2sd_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
+    "g2sd_imagenet": ("small", {"positions": "sincos", **GLOROT}),
     "hybrid_distillation_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "hybrid_distillation_imagenet": ("base", {"positions": "sincos", **GLOROT}),
     "mask_align_cifar": (
@@ -254,8 +260,11 @@ def tiny_transformer(shape, patch=16, depth=1):
 def teachers(method, shape, patch):
     """What a method learns from, which its recipes leave open."""
     network = tiny_transformer(shape, patch, 5)
+    decoder = tokens.TransformerDecoder(3, 8, 4, 2)
+    decoder.build((None, None, 6))
     given = {
         "MaskAlign": {"teacher": network},
+        "G2SD": {"teacher": (network, decoder)},
         "HybridDistillation": {"teacher": network, "relation_teacher": network},
     }
     return given.get(method, {})

@@ -7,12 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_ssl.core.keras_private import all_layers
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.core.teacher import clone
 from keras_ssl.layers._encoder import as_encoder, for_sizes
-from keras_ssl.tokens import RotaryPositions
+from keras_ssl.tokens import DistillationToken, RotaryPositions
 from keras_ssl.views import Preprocess
 
 
@@ -66,6 +67,7 @@ def classifier(
     pooling: str | None,
     drop_path: float | None,
     seed: int,
+    distilled: bool = False,
 ) -> keras.Model:
     """A copy of a network under a linear head that starts near zero.
 
@@ -77,12 +79,15 @@ def classifier(
         pooling: `"mean"` or `"class"`, of a vision transformer; None keeps its own.
         drop_path: rate of the last block of a vision transformer; None keeps its own.
         seed: of the head, and of what drops at random.
+        distilled: whether a vision transformer gets a distillation token with a head of its own.
 
     Returns:
-        Functional model from float32 images of 0..1, `(B, *size, C)`, to logits `(B, outputs)`.
+        Functional model from float32 images of 0..1, `(B, *size, C)`, to logits `(B, outputs)`, or
+        those of both heads, `(B, 2, outputs)`.
 
     Raises:
-        ValueError: for a class token that is not there, or a size that the network cannot take.
+        ValueError: for a class token that is not there, a size that the network cannot take, or a
+            distillation token in another network.
     """
     images = keras.Input((*size, network.input_shape[-1]), name="images")
     x = images
@@ -94,7 +99,14 @@ def classifier(
     if is_transformer(network):
         _check_patches(network, size)
         copy = _copied_transformer(network, drop_path, seed)
-        x = _transformer_features(copy, x, pooling)
+        options = {"dtype": network.dtype_policy, "name": "distillation_token"}
+        token = DistillationToken(layer_seed(seed, 3), **options)
+        x, last = _transformer_features(copy, x, pooling, token if distilled else None)
+    elif distilled:
+        raise ValueError(
+            f"A teacher is learned from by a distillation token; the encoder {network.name!r} has "
+            "no tokens. Give a backbones.VisionTransformer."
+        )
     else:
         copy = clone(network)
         copy.trainable = True
@@ -102,12 +114,19 @@ def classifier(
     for index, layer in enumerate(all_layers(copy)):
         if hasattr(layer, "seed_generator"):
             layer.seed_generator.state.assign([layer_seed(seed, 1, index), 0])
-    start = keras.initializers.TruncatedNormal(2e-5, seed=layer_seed(seed, 0))
-    head = keras.layers.Dense(outputs, kernel_initializer=start, dtype="float32", name="head")
-    model = keras.Model(images, head(x), name=f"{network.name}_classifier")
+    logits = _head(outputs, 2e-5, layer_seed(seed, 0), "head")(x)
+    if distilled:
+        second = _head(outputs, 0.02, layer_seed(seed, 4), "distillation_head")
+        logits = ops.stack([logits, second(last)], axis=1)
+    model = keras.Model(images, logits, name=f"{network.name}_classifier")
     # `compile` scales the loss where this says float16.
     model.dtype_policy = network.dtype_policy
     return model
+
+
+def _head(outputs: int, deviation: float, seed: int | None, name: str) -> keras.layers.Dense:
+    start = keras.initializers.TruncatedNormal(stddev=deviation, seed=seed)
+    return keras.layers.Dense(outputs, kernel_initializer=start, dtype="float32", name=name)
 
 
 def from_raw_images(model: keras.Model, images: np.ndarray) -> keras.Model:
@@ -144,22 +163,35 @@ def _copied_transformer(network: Any, drop_path: float | None, seed: int) -> Any
     return copy
 
 
-def _transformer_features(network: Any, images: Any, pooling: str | None) -> Any:
-    """Pooled tokens. Behind the mean comes a norm of its own, in place of the last one."""
+def _transformer_features(
+    network: Any, images: Any, pooling: str | None, token: Any = None
+) -> tuple[Any, Any]:
+    """Pooled tokens, and the distillation token where there is one.
+
+    Behind the mean comes a norm of its own, in place of the last one.
+    """
     x, angles = network.tokenizer(images), None
     if isinstance(network.positions, RotaryPositions):
         angles = network.positions(x)
     elif network.positions is not None:
         x = network.positions(x)
-    x = network.prefix(x)
+    x, front = network.prefix(x), network.prefix.count
+    tokens = x.shape[1]
+    if token is not None:
+        x, angles = (token(x), None) if angles is None else token(x, angles)
     for block in network.blocks:
         x = block(x) if angles is None else block(x, angles=angles)
-    has_class = network.prefix.class_token
-    pooling = pooling or network.get_config()["pooling"] or ("class" if has_class else "mean")
+    pooling = pooling or network.get_config()["pooling"]
+    pooling = pooling or ("class" if network.prefix.class_token else "mean")
     if pooling == "class":
-        if not has_class:
+        if not network.prefix.class_token:
             raise ValueError("The encoder has no class token to pool; use pooling='mean'.")
-        return network.norm(x)[:, 0]
-    x = keras.layers.GlobalAveragePooling1D(name="pool")(x[:, network.prefix.count :])
-    policy = network.dtype_policy
-    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="fc_norm")(x)
+        x = network.norm(x)
+        return x[:, 0], x[:, -1]
+    policy, last = network.dtype_policy, None
+    if token is not None:
+        norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="distillation_norm")
+        last = norm(x[:, -1])
+    x = keras.layers.GlobalAveragePooling1D(name="pool")(x[:, front:tokens])
+    norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="fc_norm")
+    return norm(x), last

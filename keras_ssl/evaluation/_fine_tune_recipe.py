@@ -7,6 +7,7 @@ import dataclasses
 
 OPTIMIZERS = ("adamw", "sgd")
 POOLING = ("mean", "class", None)
+DISTILLATION = ("hard", "nkd", None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,9 @@ class FineTuneRecipe:
         cutmix: as `mixup`, for pasted boxes. With both, a batch gets one of the two.
         label_smoothing: share of the target spread over all classes.
         multi_label: whether an image has several labels of 0 and 1 (binary cross-entropy).
+        distillation: how a teacher is learned from, `"hard"` (half of the loss is the cross-entropy
+            of a distillation token with its classes) or `"nkd"` (`losses.nkd`, which has the labels
+            inside); None needs no teacher, and takes `"hard"` from one that is given.
 
     Raises:
         ValueError: for a number outside of its range or an unknown name.
@@ -63,9 +67,11 @@ class FineTuneRecipe:
     cutmix: float = 0.0
     label_smoothing: float = 0.0
     multi_label: bool = False
+    distillation: str | None = None
 
     def __post_init__(self):
-        for name, allowed in (("optimizer", OPTIMIZERS), ("pooling", POOLING)):
+        names = {"optimizer": OPTIMIZERS, "pooling": POOLING, "distillation": DISTILLATION}
+        for name, allowed in names.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}.")
         for name in ("epochs", "batch_size"):
@@ -87,7 +93,7 @@ class FineTuneRecipe:
 
 
 FINE_TUNE_RECIPES = {
-    # RandAugment is left out of both: that of Keras 3.15 turns images by up to its factor of a
+    # RandAugment is left out of all: that of Keras 3.15 turns images by up to its factor of a
     # full circle and treats a batch alike, which is not the published one. Mixing weights are
     # drawn for every image by Keras, for every batch in the published code.
     "vit": FineTuneRecipe(
@@ -129,5 +135,23 @@ FINE_TUNE_RECIPES = {
         drop_path=0.2,
         pooling="mean",
         multi_label=True,
+    ),
+    "g2sd": FineTuneRecipe(
+        source="Generic-to-Specific Distillation of Masked Autoencoders, 2023, released command of "
+        "the specific stage, ViT-S.",
+        epochs=200,
+        batch_size=1024,
+        base_rate=1e-3,
+        end_rate=1e-6,
+        warmup_epochs=5,
+        weight_decay=0.05,
+        layer_decay=0.75,
+        drop_path=0.0,
+        pooling="class",
+        erase=0.25,
+        mixup=0.8,
+        cutmix=1.0,
+        label_smoothing=0.1,
+        distillation="hard",
     ),
 }

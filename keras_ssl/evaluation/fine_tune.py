@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ssl import optimizers, schedules
 from keras_ssl.core.registry import nearest
+from keras_ssl.evaluation._distilled import Distilled, on_batches
 from keras_ssl.evaluation._fine_tune_data import (
     Batches,
     check_images,
@@ -28,7 +29,7 @@ from keras_ssl.evaluation._fine_tune_recipe import FINE_TUNE_RECIPES, FineTuneRe
 from keras_ssl.views import HorizontalFlip, Pipeline, RandomResizedCrop
 
 # Class token, registers and positions, beside what has one axis, as in the published code.
-_NOT_DECAYED = [r"(^|/)(prefix|positions)/"]
+_NOT_DECAYED = [r"(^|/)(prefix|positions|distillation_token)/"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ def fine_tune(
     test_labels: Any,
     *,
     recipe: str | FineTuneRecipe = "vit",
+    teacher: Any = None,
     image_size: int | Sequence[int] | None = None,
     preprocess: keras.Layer | Callable | None = None,
     view: Pipeline | None = None,
@@ -91,7 +93,10 @@ def fine_tune(
             image `(N, L)` of 0 and 1.
         test_images: `(M, H, W, C)` as `train_images`.
         test_labels: as `train_labels`.
-        recipe: `"vit"`, `"cnn"`, `"thorax"`, or settings of your own.
+        recipe: `"vit"`, `"cnn"`, `"thorax"`, `"g2sd"`, or settings of your own.
+        teacher: a classifier that a vision transformer learns from besides labels: what this
+            function gave for a larger encoder, its `model`, or any Keras model from images, uint8
+            or of 0..1, to logits. It sees the same views and stays as it is.
         image_size: side, or (height, width), to train and test at; None takes that of the
             encoder. Positions of a vision transformer are interpolated.
         preprocess: Keras layer from images of 0..1 to what the encoder takes, for an encoder
@@ -108,11 +113,12 @@ def fine_tune(
         `FineTuned`, with `accuracy` and `model`.
 
     Raises:
-        TypeError: if the encoder is no Keras model.
-        ValueError: for an unknown recipe or field, images or labels of the wrong form, or an
-            image size that the encoder cannot take.
+        TypeError: if the encoder, or the teacher, is no Keras model.
+        ValueError: for an unknown recipe or field, images or labels of the wrong form, an image
+            size that the encoder cannot take, or a teacher of other classes or missing.
 
-    Source: each recipe names its own; layer-wise decay as in BEiT, 2021.
+    Source: each recipe names its own; layer-wise decay as in BEiT, 2021; distillation token as in
+    DeiT, 2021.
 
     Example:
         >>> import numpy as np
@@ -125,6 +131,7 @@ def fine_tune(
         (8, 2)
     """
     settings = _settings(recipe, changes)
+    _check_teacher(settings, teacher)
     images, labels = labelled_images(train_images, train_labels, "train", settings.multi_label)
     test = labelled_images(test_images, test_labels, "test", settings.multi_label)
     outputs = output_count(labels, test[1])
@@ -137,7 +144,11 @@ def fine_tune(
     check_images(images, test[0], network.input_shape[-1], view, settings)
 
     copied = {name: getattr(settings, name) for name in ("pooling", "drop_path")}
-    model = classifier(front, network, size, outputs, seed=seed, **copied)
+    options = {"seed": seed, "distilled": teacher is not None, **copied}
+    model = classifier(front, network, size, outputs, **options)
+    if teacher is not None:
+        taught = on_batches(teacher, size, images.shape[-1], outputs)
+        model = Distilled(model, taught, settings.distillation or "hard", settings.label_smoothing)
     mixing = {name: getattr(settings, name) for name in ("erase", "mixup", "cutmix")}
     view = view or _view(settings, size)
     batches = Batches(
@@ -145,13 +156,14 @@ def fine_tune(
     )
     optimizer = _optimizer(settings, model, len(batches))
     loss, metric = _loss_and_metric(settings)
+    loss = loss if teacher is None else None
     model.compile(optimizer, loss, metrics=[metric], jit_compile=jit_compile)
     # Built within the step, it would have the step traced twice.
     model.optimizer.build(model.trainable_variables)
     # The batches are in a random order already, one that the seed fixes.
     options = {"shuffle": False, "verbose": int(verbose), "callbacks": list(callbacks)}
     history = model.fit(batches, epochs=settings.epochs, **options).history
-    model = from_raw_images(model, images)
+    model = from_raw_images(model.answering() if teacher is not None else model, images)
     logits = model.predict(test[0], batch_size=min(settings.batch_size, 256), verbose=0)
     return FineTuned(*_scores(logits, test[1]), model, history, settings)
 
@@ -170,6 +182,16 @@ def _settings(recipe: str | FineTuneRecipe, changes: dict) -> FineTuneRecipe:
         share = recipe.warmup_epochs / recipe.epochs
         changes = {**changes, "warmup_epochs": share * changes["epochs"]}
     return dataclasses.replace(recipe, **changes)
+
+
+def _check_teacher(settings: FineTuneRecipe, teacher: Any) -> None:
+    if settings.distillation is not None and teacher is None:
+        raise ValueError(
+            "This recipe learns from a fine-tuned classifier: give teacher=, such as what "
+            "fine_tune gave for a larger encoder, or distillation=None."
+        )
+    if teacher is not None and settings.multi_label:
+        raise ValueError("A teacher says one class an image; multi_label=True has several.")
 
 
 def _with_batch(settings: FineTuneRecipe, rows: int, named: bool) -> FineTuneRecipe:

@@ -29,6 +29,7 @@ from keras_ssl.losses.distillation import (
     self_distillation,
 )
 from keras_ssl.losses.info_nce import info_nce, moco_v3, nnclr
+from keras_ssl.losses.knowledge import hard_distillation, nkd
 from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
@@ -62,6 +63,7 @@ __all__ = [
     "dino",
     "epps_pulley",
     "feature_alignment",
+    "hard_distillation",
     "ibot",
     "info_nce",
     "koleo",
@@ -71,6 +73,7 @@ __all__ = [
     "moco_v3",
     "negative_cosine",
     "nested_distillation",
+    "nkd",
     "nnclr",
     "normalize",
     "nt_xent",

@@ -27,6 +27,7 @@ from keras_ssl.models.joint_embedding import (
 )
 from keras_ssl.models.masked import (
     CAE,
+    G2SD,
     GMML,
     LVMAE,
     MAE,
@@ -59,6 +60,7 @@ __all__ = [
     "DeepClusterV2",
     "DirectPred",
     "Franca",
+    "G2SD",
     "GMML",
     "GSimCLR",
     "HybridDistillation",

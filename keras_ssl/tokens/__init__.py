@@ -15,6 +15,7 @@ from keras_ssl.tokens._positions import (
     rotate,
 )
 from keras_ssl.tokens._sequence import (
+    DistillationToken,
     MaskToken,
     PrefixTokens,
     front_and_patches,
@@ -27,6 +28,7 @@ __all__ = [
     "CrossAttention",
     "CrossSelfBlock",
     "CrossSelfDecoder",
+    "DistillationToken",
     "DropPath",
     "Dropout",
     "EmbeddingTokenizer",

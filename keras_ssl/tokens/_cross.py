@@ -243,11 +243,11 @@ class CrossSelfDecoder(TransformerDecoder):
         training: bool = False,
     ) -> Any:
         """Predicted values of the tokens that are asked for."""
-        x, padding, asked = self.sequence(inputs, plan, grid, seen)
+        x, padding = self.sequence(inputs, plan, grid)
         memory = self.embed(memory)
         for block in self.blocks:
             x = block(x, memory, padding_mask=padding, training=training)
-        return self.head(self.norm(x[:, -asked:]))
+        return self.predicted(x, plan, grid, seen)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ class TransformerDecoder(keras.layers.Layer):
     asked for is empty, though it costs as much as others; one that is both keeps what was seen.
 
     Args:
-        values: numbers to predict for a token; `None` takes those of the target.
+        values: numbers to predict for a token; `None` takes those of the target, 0 gives tokens as
+            the last block leaves them.
         width: features of a token.
         depth: number of blocks.
         heads: heads of a block.
@@ -78,10 +80,10 @@ class TransformerDecoder(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if min(width, heads) < 1 or depth < 0 or (values is not None and values < 1):
+        if min(width, heads) < 1 or min(depth, values or 0) < 0:
             raise ValueError(
-                "TransformerDecoder needs values, width and heads of at least 1 and a depth of at "
-                f"least 0; received {values}, {width}, {heads} and {depth}."
+                "TransformerDecoder needs width and heads of at least 1 and values and a depth of "
+                f"at least 0; received {values}, {width}, {heads} and {depth}."
             )
         self.values, self.width, self.depth, self.heads = values, int(width), int(depth), int(heads)
         self.mlp_ratio, self.embed_bias, self.seed = mlp_ratio, embed_bias, seed
@@ -115,16 +117,19 @@ class TransformerDecoder(keras.layers.Layer):
             raise ValueError(f"{self.name}: say how many values a token has, values=...")
         inner = (None, None, self.width)
         self.embed.build((None, None, encoded_shape[-1]))
-        for part in (*self.blocks, self.norm):
+        for part in self.blocks:
             part.build(inner)
         start = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(self.seed, 3))
         self.mask_token = self.add_weight(shape=(self.width,), initializer=start, name="mask_token")
+        self.built = True
+        if not self.values:
+            return
+        self.norm.build(inner)
         glorot = keras.initializers.GlorotUniform(layer_seed(self.seed, 4))
         self.head = keras.layers.Dense(
             self.values, kernel_initializer=glorot, dtype=self.dtype_policy, name="head"
         )
         self.head.build(inner)
-        self.built = True
 
     def check(self, grid: Sequence[int]) -> None:
         """Raises when a grid of tokens cannot be decoded.
@@ -144,44 +149,74 @@ class TransformerDecoder(keras.layers.Layer):
         training: bool = False,
     ) -> Any:
         """Predicted values of the tokens that are asked for."""
+        x = self.hidden(inputs, plan, grid, training=training)
+        if self.window is not None and plan.keep is not None:
+            x = gather_tokens(x, ops.concatenate(_asked(plan, seen), axis=1))
+        return self.predicted(x, plan, grid, seen)
+
+    def hidden(
+        self,
+        inputs: Any,
+        plan: Any,
+        grid: Sequence[int],
+        depth: int | None = None,
+        training: bool = False,
+    ) -> Any:
+        """All tokens behind a block, without the last norm.
+
+        Args:
+            inputs: encoded tokens `(B, e + k, D)`.
+            plan: a `masking.MaskPlan`.
+            grid: tokens on every axis.
+            depth: blocks to run; `None` for all.
+            training: whether layers run in training mode.
+
+        Returns:
+            `(B, e + k + q, width)`: tokens in front, kept ones and those that are asked for; all L
+            in their order where the plan gathers nothing. With a window `(B, L, width)`, the places
+            in their order.
+        """
         if self.window is not None:
-            x = self._in_windows(inputs, plan, grid, training)
-            if plan.keep is not None:
-                parts = [plan.keep, plan.decode] if seen else [plan.decode]
-                x = gather_tokens(x, ops.concatenate(parts, axis=1))
-            return self.head(self.norm(x))
-        x, padding, asked = self.sequence(inputs, plan, grid, seen)
-        for block in self.blocks:
+            return self._in_windows(inputs, plan, grid, depth, training)
+        x, padding = self.sequence(inputs, plan, grid)
+        for block in self.blocks[:depth]:
             x = block(x, padding_mask=padding, training=training)
-        return self.head(self.norm(x[:, -asked:]))
+        return x
+
+    def predicted(self, x: Any, plan: Any, grid: Sequence[int], seen: bool = False) -> Any:
+        """Values of the tokens that are asked for, which stand last; of 0 values the tokens."""
+        count = sum(ids.shape[1] for ids in _asked(plan, seen)) or math.prod(grid)
+        x = x[:, -count:]
+        return self.head(self.norm(x)) if self.values else x
 
     def _embedded(self, inputs: Any, grid: Sequence[int]) -> tuple[Any, Any]:
         """Encoded tokens in the decoder's width, and the positions of a grid."""
         x = self.embed(inputs)
         return x, ops.cast(self.place.table(grid, self.width), x.dtype)
 
-    def sequence(self, inputs: Any, plan: Any, grid: Sequence[int], seen: bool = False) -> tuple:
-        """Tokens for the blocks, which of them are real, and how many at the end are asked for."""
+    def sequence(self, inputs: Any, plan: Any, grid: Sequence[int]) -> tuple[Any, Any]:
+        """Tokens for the blocks, and which of them are real."""
         x, table = self._embedded(inputs, grid)
         if plan.keep is None:
             before = x.shape[1] - table.shape[0]
-            parts, asked = [x[:, :before], x[:, before:] + table[None]], table.shape[0]
+            parts = [x[:, :before], x[:, before:] + table[None]]
         else:
-            before, asked = x.shape[1] - plan.keep.shape[1], plan.decode.shape[1]
+            before = x.shape[1] - plan.keep.shape[1]
             kept = x[:, before:] + ops.take(table, plan.keep, axis=0)
             wanted = ops.cast(self.mask_token, x.dtype) + ops.take(table, plan.decode, axis=0)
             parts = [x[:, :before], kept, wanted]
-            asked += plan.keep.shape[1] if seen else 0
-        return ops.concatenate(parts, axis=1), attended(plan, before), asked
+        return ops.concatenate(parts, axis=1), attended(plan, before)
 
-    def _in_windows(self, inputs: Any, plan: Any, grid: Sequence[int], training: bool) -> Any:
-        """Tokens of all places `(B, L, width)` after the last block."""
+    def _in_windows(
+        self, inputs: Any, plan: Any, grid: Sequence[int], depth: int | None, training: bool
+    ) -> Any:
+        """Tokens of all places `(B, L, width)` behind a block."""
         x, table = self._embedded(inputs, grid)
         x, real = restored(x, ops.cast(self.mask_token, x.dtype), table, plan)
         still = (0,) * len(self.window)
         kinds = [Windows(grid, self.window, shift) for shift in (still, self.shift)]
         local = self.depth - self.global_blocks
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks[:depth]):
             if number >= local:
                 x = block(x, padding_mask=real, training=training)
                 continue
@@ -195,6 +230,13 @@ class TransformerDecoder(keras.layers.Layer):
         names = ("values", "width", "depth", "heads", "mlp_ratio", "embed_bias", "seed")
         own = {name: getattr(self, name) for name in (*names, "window", "shift", "global_blocks")}
         return {**super().get_config(), **own, "positions": self.positions}
+
+
+def _asked(plan: Any, seen: bool) -> list:
+    """Numbers of the tokens that are asked for; none where a plan gathers nothing."""
+    if plan.keep is None:
+        return []
+    return [plan.keep, plan.decode] if seen else [plan.decode]
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")

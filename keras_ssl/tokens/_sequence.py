@@ -131,6 +131,47 @@ class MaskToken(keras.layers.Layer):
         return {**super().get_config(), "initializer": start, "seed": self.seed}
 
 
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class DistillationToken(keras.layers.Layer):
+    """Puts a learned token behind the others.
+
+    Args:
+        seed: integer for the initial weights, or `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call: `(B, N, D)` → `(B, N + 1, D)`; with angles of `RotaryPositions` both, the angles
+    longer by a token that is not turned.
+
+    Source: DeiT, Touvron et al. 2021, section 4.
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.seed = seed
+        # Angles stay in float32.
+        self.autocast = False
+
+    def build(self, input_shape: Any, *args: Any) -> None:
+        """Makes the token for `(B, N, D)`."""
+        self.token = _token(self, 1, input_shape[-1], self.seed, "token")
+        self.built = True
+
+    def call(self, inputs: Any, angles: Any = None) -> Any:
+        """The longer sequence, with its angles where there are any."""
+        token = ops.cast(self.token, inputs.dtype)
+        token = ops.broadcast_to(token, (ops.shape(inputs)[0], 1, token.shape[-1]))
+        x = ops.concatenate([inputs, token], axis=1)
+        if angles is None:
+            return x
+        cosine = ops.ones_like(angles[:1, :1])
+        still = ops.concatenate([cosine, 0.0 * cosine], axis=0)
+        return x, ops.concatenate([angles, still], axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "seed": self.seed}
+
+
 def gather_tokens(x: Any, ids: Any) -> Any:
     """Takes some tokens of every sample.
 

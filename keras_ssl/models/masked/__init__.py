@@ -6,6 +6,7 @@ from keras_ssl.models.masked.cae import CAE
 from keras_ssl.models.masked.color_mae import ColorMAE
 from keras_ssl.models.masked.crop_mae import CropMAE
 from keras_ssl.models.masked.engine import MaskedModeling
+from keras_ssl.models.masked.g2sd import G2SD
 from keras_ssl.models.masked.gmml import GMML
 from keras_ssl.models.masked.hybrid_distillation import HybridDistillation
 from keras_ssl.models.masked.lv_mae import LVMAE
@@ -24,6 +25,7 @@ __all__ = [
     "CAE",
     "ColorMAE",
     "CropMAE",
+    "G2SD",
     "GMML",
     "HybridDistillation",
     "LVMAE",

@@ -45,7 +45,22 @@ def _token_relations(arrays: dict, meta: dict) -> dict:
     return run(arrays, meta, {"out_loss": loss})
 
 
+def _g2sd(arrays: dict, meta: dict) -> dict:
+    wanted = targets.standardized(arrays["in_teacher"], meta["layernorm_eps"])
+    options = {"temperature": meta["nkd_temperature"], "alpha": meta["nkd_alpha"]}
+    outputs = {
+        "out_loss": lambda x: losses.token_error(
+            x["in_pred"], wanted, kind="smooth_l1", beta=meta["beta"]
+        ),
+        "out_nkd": lambda x: losses.nkd(
+            x["in_logits_student"], x["in_logits_teacher"], x["in_y"], **options
+        ),
+    }
+    return run(arrays, meta, outputs)
+
+
 CASES = {
     "mim_maskalign_dynamic_alignment": _mask_align,
     "mim_token_relation_kl": _token_relations,
+    "mim_g2sd_losses": _g2sd,
 }
