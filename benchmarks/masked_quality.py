@@ -5,8 +5,9 @@
         [--write docs/benchmarks/masked_quality.md]
 
 DIR holds CIFAR-10 under `tfds/`. All get the same 10,000 images and optimizer; all transformers are
-the same and take as many steps. These are small settings for two CPU cores and say what learns at
-all, not which method is best.
+the same and take as many steps. Methods with a teacher learn from the one of the row `teacher`,
+which is trained first. These are small settings for two CPU cores and say what learns at all, not
+which method is best.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 # On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from modalities import images, learn, transformer
+from modalities import TASKS, images, learn, transformer
 
 STEPS, BATCH, RATE = 500, 128, 1.5e-3
 DECODER = (48, 1, 4)
@@ -32,14 +33,16 @@ class Setting:
     """How a method is trained here.
 
     Args:
-        build: from a seed to a model.
+        build: from a seed to a model; with a teacher, from a seed and the trained one.
         steps: optimizer steps.
         batch: images of a step.
+        taught: whether it learns from a teacher.
     """
 
-    build: Callable[[int], Any]
+    build: Callable[..., Any]
     steps: int = STEPS
     batch: int = BATCH
+    taught: bool = False
 
 
 def encoder(seed: int, **options):
@@ -91,18 +94,62 @@ def spark(seed: int):
     return models.SparK(network, decoder=64, seed=seed)
 
 
+def crop_mae(seed: int):
+    """CropMAE that sees four patches of the second crop, for two of 64 say nothing."""
+    from keras_ssl import models
+
+    return models.CropMAE(encoder(seed), masking=0.94, decoder=(48, 2, 4), seed=seed)
+
+
+def cae(seed: int):
+    """CAE with 64 codes of patches."""
+    from keras_ssl import models
+
+    parts = {"regressor": (2, 4), "decoder": (1, 4)}
+    return models.CAE(encoder(seed, layer_scale=0.1), codes=64, **parts, seed=seed)
+
+
+def mask_align(seed: int, teacher):
+    """MaskAlign to the last two blocks of the teacher."""
+    from keras_ssl import models
+
+    return models.MaskAlign(encoder(seed), teacher.encoder, levels=2, seed=seed)
+
+
+def hybrid_distillation(seed: int, teacher):
+    """Hybrid Distillation with one teacher for both."""
+    from keras_ssl import models
+
+    both = (teacher.encoder, teacher.encoder)
+    options = {"relation_blocks": (2,), "relation_teacher_blocks": (3,), "relation_heads": 4}
+    return models.HybridDistillation(encoder(seed), *both, **options, drop_before=(3,), seed=seed)
+
+
+def g2sd(seed: int, teacher):
+    """G2SD, which learns from the one block of the teacher's decoder."""
+    from keras_ssl import models
+
+    return models.G2SD(encoder(seed), teacher, decoder=DECODER, teacher_block=1, seed=seed)
+
+
 SETTINGS = {
     "MAE": Setting(mae),
     "SimMIM": Setting(simmim),
     "GMML": Setting(gmml),
     "ColorMAE": Setting(color_mae),
     "SiT": Setting(sit),
+    "CropMAE": Setting(crop_mae),
+    "CAE": Setting(cae),
     # Its own network takes longer for a step and fewer of them.
     "SparK": Setting(spark, 400, 256),
+    "teacher": Setting(TASKS["images"].build, TASKS["images"].steps, TASKS["images"].batch),
+    "MaskAlign": Setting(mask_align, taught=True),
+    "HybridDistillation": Setting(hybrid_distillation, taught=True),
+    "G2SD": Setting(g2sd, taught=True),
 }
 
 
-def run(name: str, data, steps: int | None = None, seed: int = 0):
+def run(name: str, data, steps: int | None = None, seed: int = 0, teacher=None):
     """Trains one method.
 
     Args:
@@ -110,6 +157,7 @@ def run(name: str, data, steps: int | None = None, seed: int = 0):
         data: what `modalities.images` gives.
         steps: in place of the setting's own.
         seed: of weights, masks and order.
+        teacher: trained model that this one learns from, where it does.
 
     Returns:
         The trained model, and what `modalities.learn` gives.
@@ -118,7 +166,7 @@ def run(name: str, data, steps: int | None = None, seed: int = 0):
 
     keras.utils.set_random_seed(seed)
     setting = SETTINGS[name]
-    model = setting.build(seed)
+    model = setting.build(seed, teacher) if setting.taught else setting.build(seed)
     return model, learn(model, data, steps or setting.steps, setting.batch, RATE, seed)
 
 
@@ -150,12 +198,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--write", help="Markdown file for the table")
+    parser.add_argument("--teacher", type=pathlib.Path, help="file that keeps the teacher")
     options = parser.parse_args()
+    import keras_ssl
+
     stored = pathlib.Path(options.write).with_suffix(".json") if options.write else None
     results = json.loads(stored.read_text()) if stored and stored.exists() else {}
-    data = images(options.data_dir)
-    for name in options.methods:
-        _, found = run(name, data, options.steps, options.seed)
+    data, teacher = images(options.data_dir), None
+    if options.teacher is not None and options.teacher.exists():
+        teacher = keras_ssl.load_model(options.teacher)
+    # A teacher comes before all that learn from it.
+    names = sorted(options.methods, key=list(SETTINGS).index)
+    if teacher is None and any(SETTINGS[name].taught for name in names):
+        names = ["teacher", *(name for name in names if name != "teacher")]
+    for name in names:
+        steps = None if name == "teacher" else options.steps
+        model, found = run(name, data, steps, options.seed, teacher)
+        if name == "teacher":
+            teacher = model
+            if options.teacher is not None:
+                model.save(options.teacher)
         results[name] = {key: round(value, 4) for key, value in found.items()}
         print(name, json.dumps(results[name]), flush=True)
         if stored is not None:
