@@ -98,6 +98,22 @@ def data_dir() -> pathlib.Path:
     return pathlib.Path(folder)
 
 
+@pytest.fixture
+def without_graphs(monkeypatch):
+    """Models on one device run op by op: tracing a step takes longer than few of them do."""
+    from keras_ssl.core import SSLModel
+
+    compile_model = SSLModel.compile
+
+    def compile_without_graph(model, *args, **kwargs):
+        one = model.distribute_strategy.num_replicas_in_sync == 1
+        compile_model(
+            model, *args, **{"run_eagerly": one and not kwargs.get("jit_compile"), **kwargs}
+        )
+
+    monkeypatch.setattr(SSLModel, "compile", compile_without_graph)
+
+
 @pytest.fixture(autouse=True)
 def clean_state():
     """Each test starts from the same seed and from float32."""

@@ -14,6 +14,8 @@ from strategies import run_on
 import keras_ssl
 from keras_ssl import layers, losses, models, views
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SWAV = {"projector": (16, 8), "prototypes": 6, "freeze_steps": 0}
 
 

@@ -13,6 +13,8 @@ from keras_ssl import models, optimizers, tokens, views
 from keras_ssl.core import distribution
 from keras_ssl.views.multi import OUTER
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SEED = distribution.fixed_seed(3)
 DECODER = (12, 1, 2)
 

@@ -14,6 +14,8 @@ import keras_ssl
 from keras_ssl import data, layers, losses, models
 from keras_ssl.layers import _kmeans
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SMALL = {"samples": 16, "projector": (16, 8), "prototypes": (5, 4, 3), "recluster_every": 2}
 
 

@@ -11,6 +11,8 @@ from strategies import run_on, scope
 import keras_ssl
 from keras_ssl.core import distribution
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 class Agreement(keras_ssl.SSLModel):
     """Predicts the right half of a record from the left one; `seen` keeps what the hooks got."""

@@ -21,6 +21,8 @@ from model_test import (
 import keras_ssl
 from keras_ssl import layers, losses, masking, models, views
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SMALL = {
     "projector": (8,),
     "prototypes": 12,

@@ -25,6 +25,8 @@ from keras_ssl.core import distribution
 from keras_ssl.evaluation import _distilled, _fine_tune_model
 from keras_ssl.optimizers import layer_decay_scales
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SEED = distribution.fixed_seed(3)
 GLOROT = {"kernel_initializer": "glorot_uniform"}
 

@@ -20,6 +20,8 @@ from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.models import LeJEPA
 from keras_ssl.recipes import lejepa_cifar, lejepa_imagenet
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SMALL = {"projector": (16, 16, 8), "slices": 64}
 
 

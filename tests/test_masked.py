@@ -23,6 +23,8 @@ from keras_ssl.core import distribution
 from keras_ssl.models import MAE
 from keras_ssl.tokens import gather_tokens
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SEED = distribution.fixed_seed(3)
 
 
