@@ -55,6 +55,20 @@ def test_table_of_methods_comes_from_the_catalogue():
         assert f"[`{name}`]" in page and f"{method.paper} ({method.year})" in page
 
 
+@pytest.mark.slow
+def test_table_of_masked_methods_is_made_of_small_models():
+    spec = importlib.util.spec_from_file_location("masked", DOCS / "tools" / "masked_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.on_page_markdown((DOCS / "modalities.md").read_text())
+    from keras_ssl import models
+    from keras_ssl.core import registry
+
+    assert module.MARK not in page and "None" not in page.split("## Any samples")[0]
+    for name, method in registry.methods().items():
+        assert (f"| `{name}` |" in page) == issubclass(method.cls, models.MaskedModeling)
+
+
 def test_reference_covers_the_public_package():
     import keras_ssl
 

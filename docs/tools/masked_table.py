@@ -58,22 +58,22 @@ def _parts(cls: type) -> list[str]:
         encoder = backbones.ConvNet((32, 32, 3), (8, 12, 16))
     else:
         encoder = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
-    options = OPTIONS.get(name, {})
-    if name == "MaskAlign":
-        teacher = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
-        options = {"teacher": teacher, "levels": 1}
-    model = cls(encoder, **options)
+    model = cls(encoder, **{**OPTIONS.get(name, {}), **_teachers(name, encoder)})
     # What stands for tokens in a convolutional network.
     cells = model.masked_encoder
     tokenizer = _named(getattr(encoder, "tokenizer", cells), ("patch",))
     if name == "Uni4Eye":
         tokenizer += ", " + _named(model.volume_encoder.tokenizer, ("patch",))
     masking = _named(model.masking, ("ratio", "color", "group", "share"))
+    if name == "HybridDistillation":
+        masking = f"none; `drop={model.drop}` behind each quarter of the blocks"
     if model.decode is not None:
         masking += "; decoder: " + _named(model.decode, ("ratio",))
-    # MaskAlign maps what was seen to its teacher's levels and decodes nothing.
-    decoder = _each(getattr(model, "alignment", model.decoder))
-    target = _each(model.target)
+    # Where nothing is decoded, what maps tokens to a teacher's.
+    maps = {"MaskAlign": "alignment", "HybridDistillation": "head"}
+    decoder = _each(getattr(model, maps.get(name, "decoder")))
+    # G2SD's is a block of its teacher's decoder.
+    target = _each(model.target or model.teacher[1].network)
     return [
         tokenizer,
         masking,
@@ -83,7 +83,22 @@ def _parts(cls: type) -> list[str]:
     ]
 
 
+def _teachers(name: str, encoder: Any) -> dict[str, Any]:
+    """What a method learns from, besides samples."""
+    from keras_ssl import models
+
+    both = {"teacher": encoder, "relation_teacher": encoder}
+    mae = {"decoder": (24, 1, 2)} if name == "G2SD" else None
+    return {
+        "MaskAlign": {"teacher": encoder, "levels": 1},
+        "HybridDistillation": both,
+        "G2SD": {"teacher": mae and models.MAE(encoder, **mae), "teacher_block": 1},
+    }.get(name, {})
+
+
 def _each(part: Any) -> list:
+    if isinstance(part, (list, tuple)):
+        return list(part)
     return list(part.values()) if hasattr(part, "values") and hasattr(part, "keys") else [part]
 
 
