@@ -78,6 +78,13 @@ def color_mae(seed: int):
     return models.ColorMAE(encoder(seed), decoder=DECODER, seed=seed)
 
 
+def mixed_ae(seed: int):
+    """MixedAE of four images."""
+    from keras_ssl import models
+
+    return models.MixedAE(encoder(seed), decoder=DECODER, seed=seed)
+
+
 def sit(seed: int):
     """SiT with the weight that its authors raise on small data."""
     from keras_ssl import models
@@ -137,6 +144,7 @@ SETTINGS = {
     "SimMIM": Setting(simmim),
     "GMML": Setting(gmml),
     "ColorMAE": Setting(color_mae),
+    "MixedAE": Setting(mixed_ae),
     "SiT": Setting(sit),
     "CropMAE": Setting(crop_mae),
     "CAE": Setting(cae),

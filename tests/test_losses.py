@@ -126,6 +126,9 @@ SCALARS = {
     "swav": lambda a, b: losses.swav([a, b, a * b], epsilon=0.3),
     "swav_codes": lambda a, b: keras.ops.mean(losses.swav_codes([a, b], epsilon=0.3) ** 2),
     "sup_con": lambda a, b: losses.sup_con([a, b], temperature=0.3),
+    "token_sup_con": lambda a, b: losses.token_sup_con(
+        keras.ops.stack([a, b, a * b, a + b], axis=1), [0, 1, 0, 2], temperature=0.3
+    ),
     "barlow_twins": losses.barlow_twins,
     "byol": lambda a, b: losses.byol([a, b], [a, b]),
     "cross_correlation": lambda a, b: keras.ops.sum(losses.cross_correlation(a, b) ** 3),

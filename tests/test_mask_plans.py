@@ -56,6 +56,7 @@ CASES = {
     "schedule": Case(
         lambda: M.ScheduledMasking(M.RandomMasking(), ramp(), 0.5, 0.9, "ignore"), (4, 4), 8
     ),
+    "mixing": Case(lambda: M.PatchMixing(2), (4, 4), 8),
     "random ratio": Case(
         lambda: M.ScheduledMasking(M.GroupedMasking((2, 2)), (0.6, 0.2), 0.3, 0.8), (8, 8), 44
     ),

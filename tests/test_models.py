@@ -109,6 +109,7 @@ SMALL = {
     models.CropMAE: {"masking": 0.9, "decoder": (12, 1, 2), "views": nested_views()},
     models.CAE: {"codes": 5, "regressor": (2, 2), "decoder": (1, 2)},
     models.ColorMAE: {"decoder": (12, 1, 2)},
+    models.MixedAE: {"decoder": (12, 1, 2)},
     models.VideoMAEV2: {"masking": 0.7, "decoder": (12, 1, 2)},
     models.Uni4Eye: {
         "volume_shape": VOLUME,

@@ -64,7 +64,7 @@ def _parts(cls: type) -> list[str]:
     tokenizer = _named(getattr(encoder, "tokenizer", cells), ("patch",))
     if name == "Uni4Eye":
         tokenizer += ", " + _named(model.volume_encoder.tokenizer, ("patch",))
-    masking = _named(model.masking, ("ratio", "color", "group", "share"))
+    masking = _named(model.masking, ("ratio", "color", "group", "share", "components"))
     if name == "HybridDistillation":
         masking = f"none; `drop={model.drop}` behind each quarter of the blocks"
     if model.decode is not None:
@@ -103,7 +103,9 @@ def _each(part: Any) -> list:
 
 
 def _named(layer: Any, settings: tuple[str, ...]) -> str:
-    """A layer's class with those of some settings that it has."""
+    """A layer's class with those of some settings that it has, a dash where there is none."""
+    if layer is None:
+        return "–"
     held = [(n, getattr(layer, n)) for n in settings if getattr(layer, n, None) not in (None, ())]
     # A name of a setting may be that of a part elsewhere.
     held = [(n, v) for n, v in held if "keras" not in repr(v) and "<" not in repr(v)]

@@ -30,12 +30,19 @@ def plain_errors() -> Iterator[None]:
 
 
 def whole_batches(
-    x: Any, y: Any, batch_size: int | None, replicas: int, minimum: int, shuffle: bool
+    x: Any,
+    y: Any,
+    batch_size: int | None,
+    replicas: int,
+    minimum: int,
+    shuffle: bool,
+    together: int = 1,
 ) -> tuple[Any, Any]:
     """Leaves out a last batch that cannot be trained exactly, and says so once.
 
     On one replica a short last batch is exact and stays, unless it has fewer rows than the
-    objective needs. On several, `tf.distribute` would give some replicas no rows at all.
+    objective needs or ends within a group. On several, `tf.distribute` would give some replicas no
+    rows at all.
 
     Args:
         x: data set, arrays or `PyDataset`.
@@ -44,17 +51,19 @@ def whole_batches(
         replicas: number of replicas.
         minimum: fewest rows that the objective needs.
         shuffle: whether arrays are shuffled each epoch.
+        together: number of neighbouring rows that form a group.
 
     Returns:
         `(x, y)` to hand to Keras.
 
     Raises:
-        ValueError: for an empty data set, or a batch that the replicas cannot share.
+        ValueError: for an empty data set, or a batch that the replicas cannot share in whole
+            groups.
     """
     if isinstance(x, keras.utils.PyDataset):
-        return _py_dataset(x, replicas, minimum), y
+        return _py_dataset(x, replicas, minimum, together), y
     if hasattr(x, "element_spec"):
-        return (x if replicas == 1 else _dataset(x, replicas)), y
+        return (x if replicas == together == 1 else _dataset(x, replicas, together)), y
     arrays = [a for a in keras.tree.flatten((x, y)) if hasattr(a, "shape") and len(a.shape)]
     if not arrays:
         return x, y
@@ -67,14 +76,13 @@ def whole_batches(
             f"{minimum}."
         )
     rest = rows % size
-    if rest and rows > size and (replicas > 1 or rest < minimum):
+    _check_share(min(rows, size), replicas, together)
+    if rest and rows > size and (replicas > 1 or rest < minimum or rest % together):
         logger.info(DROPPED, rest, size)
     elif not (rest and replicas > 1):
-        _check_share(min(rows, size), replicas)
         return x, y
     import tensorflow as tf
 
-    _check_share(min(rows, size), replicas)
     data = tf.data.Dataset.from_tensor_slices(x if y is None else (x, y))
     if shuffle:
         data = data.shuffle(rows, reshuffle_each_iteration=True)
@@ -180,11 +188,14 @@ def indices(model: Any, x: Any, index: Any, required: bool) -> Any:
     return ops.cast(index, "int32")
 
 
-def _check_share(size: int, replicas: int) -> None:
-    if size % replicas:
+def _check_share(size: int, replicas: int, together: int) -> None:
+    parts = replicas * together
+    if size % parts:
+        groups = "" if together == 1 else f" in whole groups of {together} rows"
         raise ValueError(
-            f"A global batch of {size} rows cannot be shared evenly by {replicas} replicas. Use a "
-            f"multiple of {replicas}, for example {max(replicas, size // replicas * replicas)}."
+            f"A global batch of {size} rows cannot be shared evenly by {replicas} replica(s)"
+            f"{groups}. Use a multiple of {parts}, for example "
+            f"{max(parts, size // parts * parts)}."
         )
 
 
@@ -192,7 +203,7 @@ def _rows(element: Any) -> Any:
     return keras.tree.flatten(element)[0].shape[0]
 
 
-def _dataset(data: Any, replicas: int) -> Any:
+def _dataset(data: Any, replicas: int, together: int) -> Any:
     import tensorflow as tf
 
     size = _rows(data.element_spec)
@@ -203,17 +214,18 @@ def _dataset(data: Any, replicas: int) -> Any:
         size = int(_rows(first))
         logger.info("Batches of other than %d rows are dropped.", size)
         data = data.filter(lambda *e: tf.equal(tf.shape(keras.tree.flatten(e)[0])[0], size))
-    _check_share(int(size), replicas)
+    _check_share(int(size), replicas, together)
     return data
 
 
-def _py_dataset(data: Any, replicas: int, minimum: int) -> Any:
+def _py_dataset(data: Any, replicas: int, minimum: int, together: int) -> Any:
     count = data.num_batches
     if not count:
         return data
     first, last = int(_rows(data[0])), int(_rows(data[count - 1]))
-    _check_share(first, replicas)
-    if count == 1 or last == first or (replicas == 1 and last >= minimum):
+    _check_share(first, replicas, together)
+    exact = replicas == 1 and last >= minimum and not last % together
+    if count == 1 or last == first or exact:
         return data
     logger.info(DROPPED, last, first)
     return _WithoutLast(data)

@@ -32,6 +32,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
             set, from 0 to `samples` - 1. `fit` numbers arrays itself. Such a class has an attribute
             `samples`.
         minimum_batch: fewest rows with which the objective means anything.
+        rows_together: number of neighbouring rows that form a group; those of a replica are a
+            multiple.
         teachers_move: `"after"` the optimizer's step (BYOL, DINO) or `"before"` the forward pass
             (MoCo).
         guides_batches: whether `clusters_of(images, batch_size)` decides which images share a
@@ -51,6 +53,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
     uses_labels: bool = False
     uses_indices: bool = False
     minimum_batch: int = 1
+    rows_together: int = 1
     teachers_move: str = "after"
     guides_batches: bool = False
 
@@ -297,14 +300,13 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         replicas = self._prepare()
         if self.uses_indices:
             x, y = batches.numbered(self, x, y)
-        whole = batches.whole_batches
-        x, y = whole(x, y, batch_size, replicas, self.minimum_batch, kwargs.get("shuffle", True))
+        x, y = self._whole(x, y, batch_size, replicas, kwargs.get("shuffle", True))
         if hasattr(x, "element_spec"):
             kwargs["shuffle"] = False  # Keras warns that a data set keeps its own order.
         if kwargs.get("validation_data") is not None:
             val_x, val_y, weight = keras.utils.unpack_x_y_sample_weight(kwargs["validation_data"])
             size = kwargs.get("validation_batch_size") or batch_size
-            val_x, val_y = whole(val_x, val_y, size, replicas, self.minimum_batch, False)
+            val_x, val_y = self._whole(val_x, val_y, size, replicas, False)
             given = (val_x, val_y, weight)
             kwargs["validation_data"] = (
                 given if weight is not None else given[:2] if val_y is not None else val_x
@@ -315,9 +317,13 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any):
         """Losses on data, with views from a fixed seed; arguments as `keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):
-            replicas = self._prepare()
-            x, y = batches.whole_batches(x, y, batch_size, replicas, self.minimum_batch, False)
+            x, y = self._whole(x, y, batch_size, self._prepare(), False)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
+
+    def _whole(self, x: Any, y: Any, size: int | None, replicas: int, shuffle: bool) -> tuple:
+        """Data whose batches the objective and the replicas take."""
+        least, together = self.minimum_batch, self.rows_together
+        return batches.whole_batches(x, y, size, replicas, least, shuffle, together)
 
     def _prepare(self) -> int:
         replicas = getattr(self.distribute_strategy, "num_replicas_in_sync", 1)

@@ -88,10 +88,20 @@ def _check_rows(batch: Any, model: Any) -> None:
         "replica (it compares rows or takes batch statistics). Use a larger batch_size, or "
         "dataset.batch(..., drop_remainder=True) if only the last batch is short."
     )
+    together = model.rows_together
+    groups = (
+        f"{type(model).__name__} takes rows in groups of {together}, so their number on every "
+        "replica must be a multiple. Use another batch_size, or dataset.batch(..., "
+        "drop_remainder=True) if only the last batch is short."
+    )
     if first.shape[0] is None:
-        tf.debugging.assert_greater_equal(tf.shape(first)[0], model.minimum_batch, message)
+        rows = tf.shape(first)[0]
+        tf.debugging.assert_greater_equal(rows, model.minimum_batch, message)
+        tf.debugging.assert_equal(rows % together, 0, groups)
     elif first.shape[0] < model.minimum_batch:
         raise ValueError(f"{message} Received {first.shape[0]}.")
+    elif first.shape[0] % together:
+        raise ValueError(f"{groups} Received {first.shape[0]}.")
 
 
 def _checked_indices(index: Any, model: Any) -> Any:

@@ -38,7 +38,7 @@ from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
 from keras_ssl.losses.sinkhorn import sinkhorn_knopp
-from keras_ssl.losses.sup_con import sup_con
+from keras_ssl.losses.sup_con import sup_con, token_sup_con
 from keras_ssl.losses.swav import swav, swav_codes
 from keras_ssl.losses.token_relations import token_relation_kl
 from keras_ssl.losses.vicreg import (
@@ -92,6 +92,7 @@ __all__ = [
     "swav_codes",
     "token_error",
     "token_relation_kl",
+    "token_sup_con",
     "vicreg",
     "vicreg_covariance",
     "vicreg_invariance",

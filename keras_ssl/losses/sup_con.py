@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SupCon: the contrastive loss whose positives share a label."""
+"""SupCon: the contrastive losses whose positives share a label."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_ssl.core import distribution
 from keras_ssl.losses._math import (
+    as_float32,
     check_batch,
     check_positive,
     check_views,
@@ -91,3 +92,52 @@ def sup_con(
         attraction = total / ops.maximum(count, 1.0)
     loss = ops.mean(ops.where(count > 0, every_other - attraction, 0.0))
     return loss if base_temperature is None else loss * (temperature / base_temperature)
+
+
+@distribution.kind("local")
+def token_sup_con(tokens: Any, labels: Any, *, temperature: float = 0.25) -> Any:
+    """Supervised contrastive loss among the tokens of every sample.
+
+    Each token is an anchor; its positives are the other tokens of its label, its negatives the
+    sample's others: the mean over positives p of `-log(exp(z_i·z_p / t) / sum_{a != i} exp(z_i·z_a
+    / t))`. Tokens that are alone with their label contribute 0.
+
+    Args:
+        tokens: `(B, N, D)`, not normalised, any float dtype.
+        labels: integers `(N,)`, alike for all samples, or `(B, N)`.
+        temperature: divisor of the cosine similarities.
+
+    Returns:
+        float32 scalar, the mean over the anchors.
+
+    Raises:
+        ValueError: for other shapes.
+
+    Source: Supervised Contrastive Learning, Khosla et al. 2020, equation 2 (L_out); among tokens:
+    MixedAE, Chen et al. 2023 (homologous recognition).
+
+    Example:
+
+    >>> tokens = np.random.normal(size=(2, 8, 16))
+    >>> loss = token_sup_con(tokens, [0, 0, 0, 0, 1, 1, 1, 1])
+    """
+    check_positive("token_sup_con", "temperature", temperature)
+    tokens, labels = as_float32(tokens), ops.cast(ops.convert_to_tensor(labels), "int32")
+    shapes = tuple(tokens.shape), tuple(labels.shape)
+    fits = len(shapes[0]) == 3 and shapes[1] in (shapes[0][1:2], shapes[0][:2])
+    if not fits or shapes[0][1] < 2:
+        raise ValueError(
+            "token_sup_con expects tokens (batch, 2 or more tokens, features) and labels (tokens,) "
+            f"or (batch, tokens); received shapes {shapes[0]} and {shapes[1]}."
+        )
+    labels = ops.reshape(labels, (-1, shapes[0][1]))
+    z = normalize(tokens)
+    logits = ops.matmul(z, ops.transpose(z, (0, 2, 1))) / temperature
+    itself = ops.eye(shapes[0][1], dtype="bool")[None]
+    alike = labels[:, :, None] == labels[:, None, :]
+    positive = ops.cast(ops.logical_and(alike, ops.logical_not(itself)), "float32")
+    # -inf only ever enters logsumexp, whose gradient there is an exact zero.
+    every_other = ops.logsumexp(ops.where(itself, -float("inf"), logits), axis=-1)
+    count = ops.sum(positive, axis=-1)
+    attraction = ops.sum(positive * logits, axis=-1) / ops.maximum(count, 1.0)
+    return ops.mean(ops.where(count > 0, every_other - attraction, 0.0))

@@ -6,6 +6,7 @@ from keras_ssl.masking._colored import ColoredMasking, colored_noise
 from keras_ssl.masking._corruption import GroupCorruption
 from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
+from keras_ssl.masking._mixing import PatchMixing
 from keras_ssl.masking._plan import Masking, MaskPlan, plan_in_order, plan_of, visible_count
 from keras_ssl.masking._random import GroupedMasking, RandomMasking
 from keras_ssl.masking._redundant import least_redundant
@@ -24,6 +25,7 @@ __all__ = [
     "InverseBlockMasking",
     "MaskPlan",
     "Masking",
+    "PatchMixing",
     "RandomMasking",
     "RunningCellMasking",
     "ScheduledMasking",

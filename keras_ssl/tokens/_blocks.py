@@ -42,9 +42,9 @@ class SelfAttention(keras.layers.Layer):
             (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
-    Call: `layer(x, padding_mask=None, angles=None)` with x `(B, N, D)`; `padding_mask` `(B, N)`
-    boolean, True where a token is real: no token attends to the others; `angles` of
-    `RotaryPositions`. Gives `(B, N, D)`.
+    Call: `layer(x, padding_mask=None, angles=None, top_keys=None)` with x `(B, N, D)`;
+    `padding_mask` `(B, N)` boolean, True where a token is real: no token attends to the others;
+    `angles` of `RotaryPositions`; `top_keys` of `attention_weights`. Gives `(B, N, D)`.
 
     Raises:
         ValueError: if the heads do not divide the width.
@@ -100,10 +100,12 @@ class SelfAttention(keras.layers.Layer):
         query, key, _ = self._heads_of(x, angles)
         return attention_weights(query, key, padding_mask)
 
-    def call(self, inputs: Any, padding_mask: Any = None, angles: Any = None) -> Any:
+    def call(
+        self, inputs: Any, padding_mask: Any = None, angles: Any = None, top_keys: Any = None
+    ) -> Any:
         """Tokens mixed by attention."""
         query, key, value = self._heads_of(inputs, angles)
-        return self.out(mixed(attention_weights(query, key, padding_mask), value))
+        return self.out(mixed(attention_weights(query, key, padding_mask, top_keys), value))
 
     def compute_output_shape(self, input_shape: Any, *args: Any, **kwargs: Any) -> Any:
         """Same as the input's."""
@@ -115,13 +117,18 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def attention_weights(query: Any, key: Any, padding_mask: Any = None) -> Any:
+def attention_weights(
+    query: Any, key: Any, padding_mask: Any = None, top_keys: tuple[int, int] | None = None
+) -> Any:
     """How much queries attend to keys.
 
     Args:
         query: `(B, heads, N, features)`.
         key: `(B, heads, M, features)`.
         padding_mask: boolean `(B, M)`, True where a key is real; `None` where all are.
+        top_keys: number of keys in front, which all queries may attend to, and how many of the
+            others, those of its greatest scores, each query attends to besides; more where scores
+            are equal. `None` for all keys.
 
     Returns:
         float32 `(B, heads, N, M)`.
@@ -132,6 +139,12 @@ def attention_weights(query: Any, key: Any, padding_mask: Any = None) -> Any:
     if padding_mask is not None:
         real = ops.cast(padding_mask, "bool")[:, None, None, :]
         scores = ops.where(real, scores, _NEVER)
+    if top_keys is not None:
+        front, count = top_keys
+        others = scores[..., front:]
+        least = ops.stop_gradient(ops.top_k(others, count)[0][..., -1:])
+        others = ops.where(others >= least, others, _NEVER)
+        scores = ops.concatenate([scores[..., :front], others], axis=-1)
     return ops.softmax(scores, axis=-1)
 
 
@@ -224,7 +237,8 @@ class TransformerBlock(keras.layers.Layer):
             (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
-    Call: `block(x, padding_mask=None, angles=None, training=False)`, as `SelfAttention`.
+    Call: `block(x, padding_mask=None, angles=None, top_keys=None, training=False)`, as
+    `SelfAttention`.
 
     Source: An Image is Worth 16x16 Words, 2020, equations 2 and 3.
     """
@@ -292,10 +306,16 @@ class TransformerBlock(keras.layers.Layer):
         return self.drops[index](x, training=training) if self.drops else x
 
     def call(
-        self, inputs: Any, padding_mask: Any = None, angles: Any = None, training: bool = False
+        self,
+        inputs: Any,
+        padding_mask: Any = None,
+        angles: Any = None,
+        top_keys: Any = None,
+        training: bool = False,
     ) -> Any:
         """Transformed tokens `(B, N, D)`."""
-        x = self.attention(self.attention_norm(inputs), padding_mask=padding_mask, angles=angles)
+        options = {"padding_mask": padding_mask, "angles": angles, "top_keys": top_keys}
+        x = self.attention(self.attention_norm(inputs), **options)
         x = inputs + self._branch(0, x, training)
         return x + self._branch(1, self.feed_forward(self.feed_forward_norm(x)), training)
 

@@ -12,6 +12,7 @@ from keras_ssl.models.masked.hybrid_distillation import HybridDistillation
 from keras_ssl.models.masked.lv_mae import LVMAE
 from keras_ssl.models.masked.mae import MAE
 from keras_ssl.models.masked.mask_align import MaskAlign
+from keras_ssl.models.masked.mixed_ae import MixedAE
 from keras_ssl.models.masked.signal_mae import SignalMAE
 from keras_ssl.models.masked.simmim import SimMIM
 from keras_ssl.models.masked.sit import SiT
@@ -32,6 +33,7 @@ __all__ = [
     "MAE",
     "MaskAlign",
     "MaskedModeling",
+    "MixedAE",
     "SignalMAE",
     "SiT",
     "SimMIM",
