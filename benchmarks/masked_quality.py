@@ -85,6 +85,13 @@ def mixed_ae(seed: int):
     return models.MixedAE(encoder(seed), decoder=DECODER, seed=seed)
 
 
+def position_prediction(seed: int):
+    """MP3: nothing tells places."""
+    from keras_ssl import models
+
+    return models.PositionPrediction(encoder(seed, positions="none"), seed=seed)
+
+
 def sit(seed: int):
     """SiT with the weight that its authors raise on small data."""
     from keras_ssl import models
@@ -145,6 +152,7 @@ SETTINGS = {
     "GMML": Setting(gmml),
     "ColorMAE": Setting(color_mae),
     "MixedAE": Setting(mixed_ae),
+    "PositionPrediction": Setting(position_prediction),
     "SiT": Setting(sit),
     "CropMAE": Setting(crop_mae),
     "CAE": Setting(cae),

@@ -169,9 +169,8 @@ def transformer(patch, shape, seed, width=64, depth=2, heads=4, **options):
     from keras_ssl import backbones, tokens
 
     tokenizer = tokens.PatchTokenizer(patch, width, seed=seed)
-    return backbones.TokenTransformer(
-        tokenizer, shape, depth, heads, pooling="mean", positions="sincos", seed=seed, **options
-    )
+    options = {"pooling": "mean", "positions": "sincos", "seed": seed, **options}
+    return backbones.TokenTransformer(tokenizer, shape, depth, heads, **options)
 
 
 def mae(seed: int):

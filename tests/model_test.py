@@ -116,6 +116,8 @@ def encoder_for(cls):
     if cls.__name__ == "LVMAE":
         tokenizer = tokens.EmbeddingTokenizer(12, seed=0)
         return backbones.TokenTransformer(tokenizer, SEQUENCE, 1, 2, seed=0)
+    if cls.__name__ == "PositionPrediction":
+        return small_transformer(positions="none")
     if cls.__name__ == "SiT":
         # With a token for the rotation.
         return small_transformer(registers=1)

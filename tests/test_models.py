@@ -116,6 +116,7 @@ SMALL = {
         "volume_patch": (2, 2, 4),
         "decoder_size": (12, 1, 2),
     },
+    models.PositionPrediction: {},
     models.ThoraxMAE: {"decoder": (12, 1, 2)},
     models.LVMAE: {"decoder": (12, 1, 2)},
     models.AudioMAE: {"decoder": (12, 2, 2), "window": (2, 2)},

@@ -81,6 +81,8 @@ TABLE = {
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
+    "position_prediction_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
+    "position_prediction_imagenet": (300, 1024, 1e-3, 5, 0.01, 0.05, None, None),
     "audio_mae_audioset": (33, 512, 4e-4, 3, 0.0, 1e-4, None, None),
     "video_mae_v2_hybrid": (200, 1024, 4e-3, 20, 1e-2, 0.05, None, None),
     "lv_mae_films": (151, 128, 5e-4, 40, 0.0, 0.05, None, None),
@@ -112,6 +114,7 @@ VIEWS = {
     "ColorMAE": "mae",
     "CropMAE": "crop_mae",
     "MixedAE": "mae",
+    "PositionPrediction": "mae",
     "ThoraxMAE": "thorax_mae",
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE")),
     "MaskAlign": "mae",
@@ -217,6 +220,8 @@ TRANSFORMERS = {
     "color_mae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
     "mixed_ae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "mixed_ae_imagenet": ("base", {"positions": "sincos", **GLOROT}),
+    "position_prediction_cifar": ("tiny", {"patch": 4, "positions": "none", **GLOROT}),
+    "position_prediction_imagenet": ("base", {"positions": "none", "drop_path": 0.1}),
     "thorax_mae_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
     "thorax_mae_imagenet": ("small", {"positions": "sincos", **GLOROT}),
     "g2sd_cifar": ("tiny", {"patch": 4, "positions": "sincos", **GLOROT}),
@@ -256,11 +261,12 @@ def tiny_convolution(shape):
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
 
 
-def tiny_transformer(shape, patch=16, depth=1):
+def tiny_transformer(shape, patch=16, depth=1, positions="learned"):
     """The same for methods that mask patches."""
     from keras_ssl import backbones
 
-    return backbones.VisionTransformer("tiny", shape, patch, width=6, depth=depth, heads=1)
+    sizes = {"width": 6, "depth": depth, "heads": 1}
+    return backbones.VisionTransformer("tiny", shape, patch, positions=positions, **sizes)
 
 
 def teachers(method, shape, patch):
@@ -298,7 +304,8 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     elif recipe.backbone.startswith("vit_"):
         patch = recipe.backbone_options.get("patch", 16)
         narrow |= teachers(recipe.method, images, patch)
-        backbone = tiny_transformer(images, patch, 5 if "teacher" in narrow else 1)
+        places = recipe.backbone_options.get("positions", "learned")
+        backbone = tiny_transformer(images, patch, 5 if "teacher" in narrow else 1, places)
     elif "convolutional network" in methods()[recipe.method].needs:
         backbone, narrow["model"] = tiny_convolution(shape), {"decoder": 16}
     else:

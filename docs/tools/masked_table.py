@@ -57,7 +57,9 @@ def _parts(cls: type) -> list[str]:
     elif name == "SparK":
         encoder = backbones.ConvNet((32, 32, 3), (8, 12, 16))
     else:
-        encoder = backbones.VisionTransformer("tiny", (32, 32, 3), 4, width=24, **sizes)
+        places = "none" if name == "PositionPrediction" else "learned"
+        shape, options = (32, 32, 3), {"width": 24, "positions": places, **sizes}
+        encoder = backbones.VisionTransformer("tiny", shape, 4, **options)
     model = cls(encoder, **{**OPTIONS.get(name, {}), **_teachers(name, encoder)})
     # What stands for tokens in a convolutional network.
     cells = model.masked_encoder

@@ -51,7 +51,7 @@ class Parts:
         """Tokens of what a plan shows before the first block, and what blocks need besides."""
         x = self.tokenizer(inputs)
         grid = tuple(x.shape)[1:-1]
-        if plan is not None and (plan.keep is None or plan.replaced is not None):
+        if plan is not None and (plan.replaced is not None or plan.keep is plan.shown is None):
             if mask_token is None:
                 raise ValueError("this plan replaces tokens: encode(..., mask_token=MaskToken()).")
             x = mask_token(x, ops.reshape(plan.mask, (-1, *grid)))
@@ -61,6 +61,9 @@ class Parts:
             x = gather_tokens(ops.reshape(x, (-1, math.prod(grid), x.shape[-1])), plan.keep)
             angles = angles if angles is None else self.angles_at(angles, plan.keep)
             padding = attended(plan, self.prefix.count, decoder=False)
+        elif plan is not None and plan.shown is not None:
+            shown = attended(plan, self.prefix.count, decoder=False)
+            padding = shown if padding is None else ops.logical_and(shown, padding)
         return self.prefix(x), {"padding_mask": padding, "angles": angles}
 
     def angles_at(self, angles: Any, ids: Any) -> Any:

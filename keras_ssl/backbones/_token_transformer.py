@@ -335,6 +335,30 @@ class TokenTransformer(keras.Model):
         weights = weights[:, :, 0, self.prefix.count :]
         return ops.reshape(weights, (-1, weights.shape[1], *grid))
 
+    def copied(self, **changes: Any) -> TokenTransformer:
+        """A network of its own with the same weights and some other settings.
+
+        Args:
+            **changes: arguments of the constructor that leave the shapes of weights as they are,
+                such as `positions`, `pooling` or `drop_path`. Other positions start anew.
+
+        Returns:
+            The network.
+
+        Example:
+            >>> bag = VisionTransformer("tiny", (32, 32, 3), patch=4, positions="none")
+            >>> bag.copied(positions="sincos").output_shape
+            (None, 192)
+        """
+        copy = type(self).from_config({**self.get_config(), **changes})
+        parts = [(copy.tokenizer, self.tokenizer), (copy.prefix, self.prefix)]
+        parts += [(copy.norm, self.norm), *zip(copy.blocks, self.blocks, strict=True)]
+        if "positions" not in changes and self.positions is not None:
+            parts.append((copy.positions, self.positions))
+        for mine, theirs in parts:
+            mine.set_weights(theirs.get_weights())
+        return copy
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = {**self._settings, "name": self.name}

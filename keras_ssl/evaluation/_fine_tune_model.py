@@ -68,6 +68,7 @@ def classifier(
     drop_path: float | None,
     seed: int,
     distilled: bool = False,
+    positions: Any = None,
 ) -> keras.Model:
     """A copy of a network under a linear head that starts near zero.
 
@@ -80,6 +81,7 @@ def classifier(
         drop_path: rate of the last block of a vision transformer; None keeps its own.
         seed: of the head, and of what drops at random.
         distilled: whether a vision transformer gets a distillation token with a head of its own.
+        positions: of a vision transformer, in place of its own; None keeps them.
 
     Returns:
         Functional model from float32 images of 0..1, `(B, *size, C)`, to logits `(B, outputs)`, or
@@ -98,7 +100,9 @@ def classifier(
         x = part(x)
     if is_transformer(network):
         _check_patches(network, size)
-        copy = _copied_transformer(network, drop_path, seed)
+        given = {"drop_path": drop_path, "positions": positions}
+        changes = {name: value for name, value in given.items() if value is not None}
+        copy = network.copied(seed=layer_seed(seed, 2), **changes)
         options = {"dtype": network.dtype_policy, "name": "distillation_token"}
         token = DistillationToken(layer_seed(seed, 3), **options)
         x, last = _transformer_features(copy, x, pooling, token if distilled else None)
@@ -152,15 +156,6 @@ def _check_patches(network: Any, size: tuple[int, int]) -> None:
             f"images of {size[0]} x {size[1]} pixels cannot be cut into patches of "
             f"{network.patch[0]} x {network.patch[1]}; choose image_size as a multiple."
         )
-
-
-def _copied_transformer(network: Any, drop_path: float | None, seed: int) -> Any:
-    config = {**network.get_config(), "seed": layer_seed(seed, 2)}
-    if drop_path is not None:
-        config["drop_path"] = drop_path
-    copy = type(network).from_config(config)
-    copy.set_weights(network.get_weights())
-    return copy
 
 
 def _transformer_features(

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 OPTIMIZERS = ("adamw", "sgd")
 POOLING = ("mean", "class", None)
@@ -29,6 +31,8 @@ class FineTuneRecipe:
         drop_path: rate of the last block of a vision transformer; None keeps the encoder's.
         pooling: of a vision transformer: `"mean"` of its patch tokens, followed by a norm of its
             own in place of the last one, or `"class"`; None keeps the encoder's.
+        positions: of a vision transformer, in place of its own, as its constructor takes them:
+            `"sincos"` tells places to one that was trained without; None keeps the encoder's.
         crop: range of the share of an image that a random crop takes; None for no crop.
         flip: probability with which an image is mirrored.
         erase: probability with which a box of an image is filled with noise.
@@ -60,6 +64,7 @@ class FineTuneRecipe:
     layer_decay: float = 1.0
     drop_path: float | None = None
     pooling: str | None = None
+    positions: str | Mapping[str, Any] | None = None
     crop: tuple[float, float] | None = (0.08, 1.0)
     flip: float = 0.5
     erase: float = 0.0

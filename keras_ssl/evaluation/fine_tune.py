@@ -143,7 +143,7 @@ def fine_tune(
     size = _size(image_size) or input_size(front, network, images)
     check_images(images, test[0], network.input_shape[-1], view, settings)
 
-    copied = {name: getattr(settings, name) for name in ("pooling", "drop_path")}
+    copied = {name: getattr(settings, name) for name in ("pooling", "drop_path", "positions")}
     options = {"seed": seed, "distilled": teacher is not None, **copied}
     model = classifier(front, network, size, outputs, **options)
     if teacher is not None:

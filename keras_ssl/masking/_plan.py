@@ -36,6 +36,7 @@ class MaskPlan(NamedTuple):
         decode: int32 `(B, q)`, the tokens that are predicted, or `None`.
         weight: float32 `(B, q)`, how much each counts in the loss; `None` for 1.
         shown: boolean `(B, k)`, which of the gathered tokens may be attended to; `None` for all.
+            Without indices `(B, L)`: all tokens stay, and the hidden ones are attended to by none.
         asked: boolean `(B, q)`, the same for the mask tokens of the decoder; `None` for all. Where
             false the token is a seen one or padding: fewer than q are hidden of that sample.
         replaced: boolean `(B, k)`, which gathered tokens the encoder gets as mask tokens; `None`

@@ -13,6 +13,7 @@ from keras_ssl.models.masked.lv_mae import LVMAE
 from keras_ssl.models.masked.mae import MAE
 from keras_ssl.models.masked.mask_align import MaskAlign
 from keras_ssl.models.masked.mixed_ae import MixedAE
+from keras_ssl.models.masked.position_prediction import PositionPrediction
 from keras_ssl.models.masked.signal_mae import SignalMAE
 from keras_ssl.models.masked.simmim import SimMIM
 from keras_ssl.models.masked.sit import SiT
@@ -34,6 +35,7 @@ __all__ = [
     "MaskAlign",
     "MaskedModeling",
     "MixedAE",
+    "PositionPrediction",
     "SignalMAE",
     "SiT",
     "SimMIM",

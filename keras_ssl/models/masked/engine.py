@@ -37,7 +37,8 @@ class MaskedModeling(EncoderModel):
         decoded_terms: of the `loss_terms` those that have a decoder and a target; `None` for all.
         layout: `"replace"` where hidden tokens become mask tokens whatever the masking, so that
             the encoder sees all places, `"sparse"` where it keeps the places of visible ones and
-            leaves the others empty; else a plan with indices gathers the visible ones.
+            leaves the others empty, `"context"` where they stay and no token attends to them; else
+            a plan with indices gathers the visible ones.
         several_views: whether the views may be several.
         makes: names of arguments below that a class fills itself, which its config leaves out.
 
@@ -307,7 +308,8 @@ class MaskedModeling(EncoderModel):
         step = getattr(getattr(self, "optimizer", None), "iterations", None)
         plan = self.masking.plan(rows, grid, seed, inputs=inputs, step=step, **context)
         if self.layout is not None:
-            return MaskPlan(plan.mask)
+            context = plan.mask < 0.5 if self.layout == "context" else None
+            return MaskPlan(plan.mask, shown=context)
         if self.decode is None:
             return plan
         if isinstance(self.decode, float):
