@@ -16,6 +16,15 @@ def model():
     return keras.Model(inputs, inner(inputs))
 
 
+def test_the_losses_of_a_layer_are_a_list():
+    layer = keras.layers.Dense(2)
+    moved = MOVED.format(keras.__version__, "Layer._losses, _get_own_losses or _clear_losses")
+    assert layer._losses == [] and layer._get_own_losses() == [], moved
+    layer.add_loss(keras.ops.ones(()))
+    layer._clear_losses()
+    assert layer._losses == [], moved
+
+
 @pytest.mark.parametrize(
     "name",
     ["_loss_tracker", "_compile_metrics", "_flatten_layers", "_maybe_symbolic_build"],

@@ -132,6 +132,8 @@ SCALARS = {
     "barlow_twins": losses.barlow_twins,
     "byol": lambda a, b: losses.byol([a, b], [a, b]),
     "cross_correlation": lambda a, b: keras.ops.sum(losses.cross_correlation(a, b) ** 3),
+    "nearest_prototype": lambda a, b: losses.nearest_prototype((a - 0.5 * b) ** 2),
+    "nearest_sample": lambda a, b: losses.nearest_sample((a - 0.5 * b) ** 2),
     "negative_cosine": losses.negative_cosine,
     "nt_xent": lambda a, b: losses.nt_xent([a, b], temperature=0.3),
     "simsiam": lambda a, b: losses.simsiam([a, b], [a, b]),

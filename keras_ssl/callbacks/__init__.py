@@ -2,6 +2,7 @@
 """Watching a run: online kNN, collapse monitor, pictures, TensorBoard scalars."""
 
 from keras_ssl.callbacks.online_knn import OnlineKNN
+from keras_ssl.callbacks.prototype_pictures import PrototypePictures
 from keras_ssl.callbacks.reconstruction_pictures import ReconstructionPictures
 from keras_ssl.callbacks.representation_monitor import CollapseWarning, RepresentationMonitor
 from keras_ssl.callbacks.token_pictures import TokenPictures
@@ -11,6 +12,7 @@ from keras_ssl.callbacks.view_pictures import ViewPictures
 __all__ = [
     "CollapseWarning",
     "OnlineKNN",
+    "PrototypePictures",
     "ReconstructionPictures",
     "RepresentationMonitor",
     "TokenPictures",

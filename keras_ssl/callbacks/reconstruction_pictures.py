@@ -4,14 +4,13 @@
 from os import PathLike
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_ssl.callbacks._board import board, updates
+from keras_ssl.callbacks._pictures import Pictures
 from keras_ssl.evaluation import reconstruction_picture
 
 
-class ReconstructionPictures(keras.callbacks.Callback):
+class ReconstructionPictures(Pictures):
     """Writes masked samples, their reconstructions and originals to TensorBoard.
 
     Args:
@@ -27,6 +26,8 @@ class ReconstructionPictures(keras.callbacks.Callback):
             reconstructs no samples.
     """
 
+    text = "Masked, reconstruction, original."
+
     def __init__(
         self,
         samples: Any,
@@ -36,27 +37,14 @@ class ReconstructionPictures(keras.callbacks.Callback):
         every: int = 1,
         tag: str = "reconstructions",
     ) -> None:
-        super().__init__()
+        super().__init__(log_dir, every, tag)
         if len(samples) == 0 or every < 1:
             raise ValueError(
                 "ReconstructionPictures needs at least 1 sample and every of at least 1; received "
                 f"shape {np.shape(samples)} and every={every}."
             )
         self.samples = np.asarray(samples[:count])
-        self.log_dir, self.every, self.tag = log_dir, every, tag
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Opens the writer and draws the untrained model."""
-        self._board = board(self.log_dir)
-        self._draw()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Draws and writes the picture, when it is time."""
-        if (epoch + 1) % self.every == 0:
-            self._draw()
-
-    def _draw(self) -> None:
-        picture = reconstruction_picture(self.model, self.samples)
-        text = "Masked, reconstruction, original."
-        self._board.image(self.tag, picture, updates(self.model), text)
-        self._board.flush()
+    def draw(self) -> np.ndarray:
+        """Samples and what the model makes of them."""
+        return reconstruction_picture(self.model, self.samples)

@@ -4,14 +4,13 @@
 from os import PathLike
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_ssl.callbacks._board import board, updates
+from keras_ssl.callbacks._pictures import Pictures
 from keras_ssl.evaluation import token_picture
 
 
-class TokenPictures(keras.callbacks.Callback):
+class TokenPictures(Pictures):
     """Writes the class token's attention and the colours of patches to TensorBoard.
 
     One row an image: itself, the mean attention of the last block and that of each head, and its
@@ -29,6 +28,8 @@ class TokenPictures(keras.callbacks.Callback):
             begins, if the encoder is no vision transformer with a class token.
     """
 
+    text = "Image; attention of the class token, mean and each head; principal components."
+
     def __init__(
         self,
         images: Any,
@@ -38,14 +39,13 @@ class TokenPictures(keras.callbacks.Callback):
         every: int = 1,
         tag: str = "tokens",
     ) -> None:
-        super().__init__()
+        super().__init__(log_dir, every, tag)
         if np.ndim(images) != 4 or len(images) == 0 or every < 1:
             raise ValueError(
                 f"TokenPictures needs images (N, height, width, channels), N at least 1, and every "
                 f"of at least 1; received shape {np.shape(images)} and every={every}."
             )
         self.images = np.asarray(images[:count])
-        self.log_dir, self.every, self.tag = log_dir, every, tag
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the writer and draws the untrained encoder."""
@@ -55,20 +55,11 @@ class TokenPictures(keras.callbacks.Callback):
                 f"{type(self.model).__name__} has none. Train a backbones.VisionTransformer with "
                 "class_token=True, or leave the callback out."
             )
-        self._board = board(self.log_dir)
-        self._draw()
+        super().on_train_begin(logs)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Draws and writes the picture, when it is time."""
-        if (epoch + 1) % self.every == 0:
-            self._draw()
-
-    def _draw(self) -> None:
-        preprocess = self.model.views.preprocess
-        picture = token_picture(self.model.encoder, self.images, preprocess)
-        text = "Image; attention of the class token, mean and each head; principal components."
-        self._board.image(self.tag, picture, updates(self.model), text)
-        self._board.flush()
+    def draw(self) -> np.ndarray:
+        """Images, attention and colours of patches."""
+        return token_picture(self.model.encoder, self.images, self.model.views.preprocess)
 
 
 def shows_tokens(model: Any) -> bool:

@@ -43,8 +43,8 @@ def kind(name: str) -> Callable:
     return declare
 
 
-def _replica_context():
-    """The `tf.distribute` replica context when several replicas run, else `None`."""
+def replica_context():
+    """The `tf.distribute` context of this replica when several run, else `None`."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -59,13 +59,13 @@ def _replica_context():
 
 def replica_count() -> int:
     """Number of replicas that share the current step (1 without a strategy)."""
-    context = _replica_context()
+    context = replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
 def replica_id() -> Any:
     """Index of this replica among all replicas (an int or an int32 scalar; 0 without one)."""
-    context = _replica_context()
+    context = replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
@@ -90,7 +90,7 @@ def all_gather(x: Any) -> Any:
         `(b * replicas, ...)` in replica order, equal on every replica; a list for a list. The
         gradient that reaches a replica is the sum of all replicas' gradients for its rows.
     """
-    context = _replica_context()
+    context = replica_context()
     if context is None:
         return x
     if not isinstance(x, (list, tuple)):
@@ -113,7 +113,7 @@ def all_reduce_sum(x: Any) -> Any:
     Returns:
         Tensor of the same shape, equal on every replica; a list for a list.
     """
-    context = _replica_context()
+    context = replica_context()
     if context is None:
         return x
     if not isinstance(x, (list, tuple)):
@@ -153,7 +153,7 @@ def all_reduce_mean(x: Any) -> Any:
     Returns:
         Tensor of the same shape, equal on every replica.
     """
-    context = _replica_context()
+    context = replica_context()
     return x if context is None else context.all_reduce("MEAN", x)
 
 
@@ -165,7 +165,7 @@ def assign_all(variables: Sequence, values: Sequence, equal: bool = False) -> No
         values: tensors of the same shapes.
         equal: whether all replicas hold the same values already, which saves the mean.
     """
-    context = _replica_context()
+    context = replica_context()
     if context is None:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(ops.cast(value, variable.dtype))

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
+
+from keras_ssl.core import distribution
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
@@ -95,6 +98,43 @@ class BuiltBeforeFit:
         if optimizer is not None and not optimizer.built:
             with self.distribute_strategy.scope():
                 optimizer.build(self.trainable_variables)
+
+
+class LossesOfReplica:
+    """Mixin for layers: what `add_loss` added belongs to the replica that added it.
+
+    All replicas call one layer. Where something crosses replicas within a model, all are in the
+    midst of it together: the first would lose its losses when the next one begins, and the last
+    would find those of the others among its own.
+    """
+
+    def add_loss(self, loss: Any) -> None:
+        """As `keras.layers.Layer.add_loss`, by replica."""
+        if not self._losses:
+            self._owners: list[Any] = []
+        super().add_loss(loss)
+        here = distribution.replica_context()
+        # Weak: contexts are made anew for every trace, and nobody clears what old ones added.
+        owner = type(None) if here is None else weakref.ref(here)
+        self._owners.extend([owner] * (len(self._losses) - len(self._owners)))
+
+    def _owned(self) -> list[tuple[Any, Any]]:
+        """Losses with the replica that added them, `None` where there is but one or it is gone."""
+        owners = [owner() for owner in self._owners] if self._losses else []
+        return list(zip(self._losses, owners, strict=True))
+
+    def _get_own_losses(self) -> list:
+        if not self._losses:
+            return super()._get_own_losses()
+        here = distribution.replica_context()
+        return [loss for loss, owner in self._owned() if owner is here]
+
+    def _clear_losses(self) -> None:
+        here = distribution.replica_context()
+        others = [(x, owner) for x, owner in self._owned() if owner not in (None, here)]
+        super()._clear_losses()
+        self._losses.extend(loss for loss, _ in others)
+        self._owners = [weakref.ref(owner) for _, owner in others]
 
 
 class WeightDecayHooks:

@@ -13,6 +13,7 @@ from keras_ssl.evaluation.prompts import (
     prompt_segmentation,
     prompt_similarity,
 )
+from keras_ssl.evaluation.prototype_picture import prototype_picture
 from keras_ssl.evaluation.reconstruction_picture import reconstruction_picture
 from keras_ssl.evaluation.token_picture import patch_colours, token_picture
 
@@ -34,6 +35,7 @@ __all__ = [
     "prompt_picture",
     "prompt_segmentation",
     "prompt_similarity",
+    "prototype_picture",
     "reconstruction_picture",
     "token_picture",
 ]

@@ -16,8 +16,10 @@ from keras_ssl.layers._hyper_linear import HyperLinear
 from keras_ssl.layers._kmeans import spherical_kmeans
 from keras_ssl.layers._koleo import KoLeo
 from keras_ssl.layers._mlp import MLP
+from keras_ssl.layers._nested_dropout import NestedDropout
 from keras_ssl.layers._pair_gate import PairGate
 from keras_ssl.layers._positional_removal import PositionalProjectionRemoval
+from keras_ssl.layers._prototype_distance import PrototypeDistance
 from keras_ssl.layers._prototype_head import NestedPrototypeHead, PrototypeHead, WeightNorm
 from keras_ssl.layers._prototypes import Prototypes
 from keras_ssl.layers._queue import Queue
@@ -36,9 +38,11 @@ __all__ = [
     "HyperLinear",
     "KoLeo",
     "MLP",
+    "NestedDropout",
     "NestedPrototypeHead",
     "PairGate",
     "PositionalProjectionRemoval",
+    "PrototypeDistance",
     "PrototypeHead",
     "Prototypes",
     "Queue",

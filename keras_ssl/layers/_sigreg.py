@@ -8,12 +8,13 @@ from typing import Any
 import keras
 
 from keras_ssl.core import distribution
+from keras_ssl.layers._seeded import SeededLayer
 from keras_ssl.losses._math import normalize
 from keras_ssl.losses.sigreg import check_quadrature, sigreg
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class SIGReg(keras.layers.Layer):
+class SIGReg(SeededLayer):
     """How far embeddings are from an isotropic standard normal distribution, as one number.
 
     Every call in training draws new random directions, the same on all replicas; outside of
@@ -57,13 +58,11 @@ class SIGReg(keras.layers.Layer):
     ):
         # Half precision would round what the characteristic functions are made of.
         kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         if not isinstance(slices, int) or slices < 1:
             raise ValueError(f"SIGReg needs slices of at least 1; received {slices}.")
         check_quadrature("SIGReg", knots, t_max)
         self.slices, self.knots, self.t_max, self.flatten = slices, knots, t_max, flatten
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
     def directions(self, width: int, training: bool = False) -> Any:
@@ -95,16 +94,7 @@ class SIGReg(keras.layers.Layer):
         """A float32 scalar."""
         return keras.KerasTensor((), dtype="float32")
 
-    def save_own_variables(self, store: Any) -> None:
-        """Stores the state of the generator, which Keras leaves out."""
-        super().save_own_variables(store)
-        store["seed"] = self.seed_generator.state
-
-    def load_own_variables(self, store: Any) -> None:
-        """Restores what `save_own_variables` stored."""
-        self.seed_generator.state.assign(store["seed"])
-
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         own = {name: getattr(self, name) for name in ("slices", "knots", "t_max", "flatten")}
-        return {**super().get_config(), **own, "seed": self.seed}
+        return {**super().get_config(), **own}

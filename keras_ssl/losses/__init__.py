@@ -33,6 +33,7 @@ from keras_ssl.losses.knowledge import hard_distillation, nkd
 from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
+from keras_ssl.losses.prototypes import nearest_prototype, nearest_sample
 from keras_ssl.losses.reconstruction import feature_alignment, token_error
 from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
@@ -71,6 +72,8 @@ __all__ = [
     "masked_token_weights",
     "mixed_barlow_twins",
     "moco_v3",
+    "nearest_prototype",
+    "nearest_sample",
     "negative_cosine",
     "nested_distillation",
     "nkd",

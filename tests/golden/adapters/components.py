@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from adapters.common import run
 
-from keras_ssl import layers
+from keras_ssl import layers, losses
 
 
 def _reweight_head(arrays: dict, meta: dict) -> dict:
@@ -15,4 +16,68 @@ def _reweight_head(arrays: dict, meta: dict) -> dict:
     return {"out_y": np.asarray(weighed), "out_weights": np.asarray(head.factors)}
 
 
-CASES = {"reweight_head": _reweight_head}
+def _nested_dropout(arrays: dict, meta: dict) -> dict:
+    dropout = layers.NestedDropout(meta["mu"], meta["std"])
+    features = tf.constant(arrays["in_features"], "float32")
+    kept = dropout.first(features, meta["k"] + meta["index_from"])
+    return {"out_pmf": dropout.probabilities(meta["N"]), "out_masked": np.asarray(kept)}
+
+
+class _PrototypeTerms:
+    """Distances to prototypes and every term of the loss, as functions of a file's inputs."""
+
+    def __init__(self, labels: np.ndarray, weights: dict[str, float]):
+        self.labels, self.weights = labels, weights
+
+    def distances(self, x: dict) -> tf.Tensor:
+        layer = layers.PrototypeDistance(x["in_prototypes"].shape[0], 0.0, 0.0)
+        layer.build(x["in_z"].shape)
+        # The tensor itself, or no gradient would reach it.
+        layer.__dict__["prototypes"] = x["in_prototypes"]
+        return layer(x["in_z"])
+
+    def logits(self, x: dict) -> tf.Tensor:
+        return tf.matmul(self.distances(x), x["in_w"])
+
+    def ce(self, x: dict) -> tf.Tensor:
+        logits = self.logits(x)
+        return tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self.labels, logits=logits)
+        )
+
+    def ae(self, x: dict) -> tf.Tensor:
+        return tf.reduce_mean(tf.reduce_sum(tf.square(x["in_recon"] - x["in_x"]), axis=1))
+
+    def r1(self, x: dict) -> tf.Tensor:
+        return losses.nearest_sample(self.distances(x))
+
+    def r2(self, x: dict) -> tf.Tensor:
+        return losses.nearest_prototype(self.distances(x))
+
+    def total(self, x: dict) -> tf.Tensor:
+        return tf.add_n([w * getattr(self, name)(x) for name, w in self.weights.items()])
+
+
+def _prototype_layer(arrays: dict, meta: dict) -> dict:
+    weights = {"ce": meta["weights"]["cls"], **meta["weights"]}
+    del weights["cls"]
+    terms = _PrototypeTerms(arrays["in_y"], weights)
+    names = ("distances", "logits", "ce", "ae", "r1", "r2")
+    outputs = {f"out_{name}": getattr(terms, name) for name in names} | {"out_loss": terms.total}
+    gradients = {"grad_z": {"of": "out_loss"}, "grad_prototypes": {"of": "out_loss"}}
+    return run(arrays, {**meta, "grad_of": gradients}, outputs)
+
+
+def _prototype_classifier(arrays: dict, meta: dict) -> dict:
+    weights = {"ce": meta["lambda_class"], "r1": meta["lambda_1"], "r2": meta["lambda_2"]}
+    terms = _PrototypeTerms(arrays["in_labels"], weights)
+    names = ("distances", "logits", "ce", "r1", "r2", "total")
+    return run(arrays, meta, {f"out_{name}": getattr(terms, name) for name in names})
+
+
+CASES = {
+    "reweight_head": _reweight_head,
+    "mim_nested_dropout": _nested_dropout,
+    "mim_prototype_layer": _prototype_layer,
+    "layer_prototype": _prototype_classifier,
+}
