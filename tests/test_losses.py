@@ -112,6 +112,9 @@ SCALARS = {
     "self_distillation": lambda a, b: losses.self_distillation(
         [a, b], [keras.ops.softmax(b), keras.ops.softmax(a)], reduction="sum"
     ),
+    "dead_latent_error": lambda a, b: losses.dead_latent_error(a, b),
+    "relative_error": losses.relative_error,
+    "relative_l1": losses.relative_l1,
     "dcl": lambda a, b: losses.dcl([a, b], temperature=0.3),
     "dclw": lambda a, b: losses.dclw([a, b], temperature=0.3, detach_weight=False),
     "deepcluster_v2": lambda a, b: losses.deepcluster_v2(

@@ -127,6 +127,7 @@ SMALL = {
         "decoder": (12, 1, 2),
         "teacher_block": 1,
     },
+    models.SparseAutoencoder: {"latents": 24, "activation": "topk", "k": 4, "normalize": True},
     models.HybridDistillation: {
         "teacher": small_transformer(width=8, seed=7),
         "relation_teacher": small_transformer(width=16, seed=8),

@@ -39,6 +39,7 @@ from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
 from keras_ssl.losses.sinkhorn import sinkhorn_knopp
+from keras_ssl.losses.sparse_coding import dead_latent_error, relative_error, relative_l1
 from keras_ssl.losses.sup_con import sup_con, token_sup_con
 from keras_ssl.losses.swav import swav, swav_codes
 from keras_ssl.losses.token_relations import token_relation_kl
@@ -60,6 +61,7 @@ __all__ = [
     "cross_correlation",
     "dcl",
     "dclw",
+    "dead_latent_error",
     "deepcluster_v2",
     "dino",
     "epps_pulley",
@@ -81,6 +83,8 @@ __all__ = [
     "normalize",
     "nt_xent",
     "patch_distillation",
+    "relative_error",
+    "relative_l1",
     "self_distillation",
     "sie",
     "sigreg",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objectives, one file a method."""
 
+from keras_ssl.models.autoencoding import SparseAutoencoder
 from keras_ssl.models.clustering import DeepClusterV2, SwAV
 from keras_ssl.models.distillation import DINO, IBOT, MMC, Franca
 from keras_ssl.models.joint_embedding import (
@@ -89,6 +90,7 @@ __all__ = [
     "SimMIM",
     "SimSiam",
     "SparK",
+    "SparseAutoencoder",
     "SupCon",
     "SwAV",
     "ThoraxMAE",

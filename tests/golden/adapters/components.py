@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from adapters.common import run
 
-from keras_ssl import layers, losses
+from keras_ssl import layers, losses, models
 
 
 def _reweight_head(arrays: dict, meta: dict) -> dict:
@@ -75,7 +75,39 @@ def _prototype_classifier(arrays: dict, meta: dict) -> dict:
     return run(arrays, meta, {f"out_{name}": getattr(terms, name) for name in names})
 
 
+def _sparse_autoencoder(arrays: dict, meta: dict) -> dict:
+    x, result = tf.constant(arrays["in_x"], "float32"), {}
+    names = [n[5:-9] for n in arrays if n.startswith("in_w_") and n.endswith("_pre_bias")]
+    for name in names:
+        weights = {n: arrays[f"in_w_{name}_{n}"] for n in ("pre_bias", "latent_bias")}
+        encoder, decoder = (arrays[f"in_w_{name}_{n}.weight"] for n in ("encoder", "decoder"))
+        options = meta["options"][f"out_{name}_pre"]
+        model = models.SparseAutoencoder(
+            encoder.shape[1],
+            encoder.shape[0],
+            options["activation"],
+            k=meta["k"],
+            l1=meta["l1_weight"],
+            normalize=options["standardize"],
+            unit_norm=False,
+        )
+        for variable, value in {**weights, "encoder": encoder, "decoder": decoder.T}.items():
+            getattr(model, variable).assign(value)
+        with tf.GradientTape() as tape:
+            loss = tf.add_n(list(model.compute_losses(x, training=True).values()))
+        result |= {
+            f"out_{name}_pre": model.pre_activations(model.preprocess(x)[0]),
+            f"out_{name}_latents": model(x),
+            f"out_{name}_recon": model.reconstruction(x),
+            f"out_{name}_loss": loss,
+            f"out_{name}_dead_counter": model.unused,
+            f"grad_{name}_enc": tape.gradient(loss, model.encoder.value),
+        }
+    return {name: np.asarray(value) for name, value in result.items()}
+
+
 CASES = {
+    "mim_sparse_autoencoder": _sparse_autoencoder,
     "reweight_head": _reweight_head,
     "mim_nested_dropout": _nested_dropout,
     "mim_prototype_layer": _prototype_layer,
