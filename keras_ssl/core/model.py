@@ -32,8 +32,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
             set, from 0 to `samples` - 1. `fit` numbers arrays itself. Such a class has an attribute
             `samples`.
         minimum_batch: fewest rows with which the objective means anything.
-        rows_together: number of neighbouring rows that form a group; those of a replica are a
-            multiple.
+        rows_together: number of neighbouring rows that form a group, whole on every replica.
         teachers_move: `"after"` the optimizer's step (BYOL, DINO) or `"before"` the forward pass
             (MoCo).
         guides_batches: whether `clusters_of(images, batch_size)` decides which images share a
@@ -308,9 +307,8 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
             size = kwargs.get("validation_batch_size") or batch_size
             val_x, val_y = self._whole(val_x, val_y, size, replicas, False)
             given = (val_x, val_y, weight)
-            kwargs["validation_data"] = (
-                given if weight is not None else given[:2] if val_y is not None else val_x
-            )
+            short = given[:2] if val_y is not None else val_x
+            kwargs["validation_data"] = given if weight is not None else short
         with batches.plain_errors():
             return super().fit(x, y, batch_size=batch_size, **kwargs)
 

@@ -37,8 +37,8 @@ class MaskedModeling(EncoderModel):
         decoded_terms: of the `loss_terms` those that have a decoder and a target; `None` for all.
         layout: `"replace"` where hidden tokens become mask tokens whatever the masking, so that
             the encoder sees all places, `"sparse"` where it keeps the places of visible ones and
-            leaves the others empty, `"context"` where they stay and no token attends to them; else
-            a plan with indices gathers the visible ones.
+            leaves the others empty, `"context"` where none attends to them; else a plan with
+            indices gathers the visible ones.
         several_views: whether the views may be several.
         makes: names of arguments below that a class fills itself, which its config leaves out.
 
@@ -280,9 +280,8 @@ class MaskedModeling(EncoderModel):
         shape: tuple = tuple(getattr(samples, "shape", ()))
         if len(shape) != len(wanted) + 1 or shape[-1] not in (wanted[-1], None):
             raise ValueError(
-                f"{type(self).__name__} takes samples (batch, {', '.join(map(str, wanted))}); "
-                f"received shape {shape}. Add or convert the channel axis, or build the encoder "
-                "for it."
+                f"{type(self).__name__} takes samples (batch, {', '.join(map(str, wanted))}), not "
+                f"{shape}. Add or convert the channel axis, or build the encoder for it."
             )
 
     def draw_plan(self, inputs: Any, encoder: Any, **context: Any) -> Any:
@@ -308,8 +307,7 @@ class MaskedModeling(EncoderModel):
         step = getattr(getattr(self, "optimizer", None), "iterations", None)
         plan = self.masking.plan(rows, grid, seed, inputs=inputs, step=step, **context)
         if self.layout is not None:
-            context = plan.mask < 0.5 if self.layout == "context" else None
-            return MaskPlan(plan.mask, shown=context)
+            return MaskPlan(plan.mask, shown=plan.mask < 0.5 if self.layout == "context" else None)
         if self.decode is None:
             return plan
         if isinstance(self.decode, float):
