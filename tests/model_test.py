@@ -33,6 +33,7 @@ def images(rows: int = 16, seed: int = 0) -> np.ndarray:
 
 # Samples of methods that take no images: shape of one, and patch of the tokenizer.
 MODALITIES = {
+    "Noise2Score": ((8, 8, 1), None),
     "SparseAutoencoder": ((12,), None),
     "AudioMAE": ((8, 8, 1), (2, 2)),
     "SignalMAE": ((32, 2), (2,)),
@@ -102,6 +103,16 @@ def strided_encoder():
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
 
 
+def image_network(shape):
+    """Two convolutions from image to image, without kinks."""
+    start = keras.initializers.HeNormal
+    inputs = keras.Input(shape)
+    x = keras.layers.Conv2D(6, 3, padding="same", kernel_initializer=start(seed=0))(inputs)
+    x = keras.layers.Activation("swish")(x)
+    x = keras.layers.Conv2D(shape[-1], 3, padding="same", kernel_initializer=start(seed=1))(x)
+    return keras.Model(inputs, x)
+
+
 def small_transformer(**options):
     """A vision transformer of one block and 16 patches: every block more is traced often."""
     sizes = {"width": 12, "depth": 1, "heads": 2, "seed": 0}
@@ -112,6 +123,8 @@ def encoder_for(cls):
     """An encoder that the class takes, or what it takes in its place."""
     if cls.__name__ == "SparseAutoencoder":
         return MODALITIES[cls.__name__][0][0]
+    if cls.__name__ == "Noise2Score":
+        return image_network(MODALITIES[cls.__name__][0])
     if cls.__name__ in MODALITIES:
         shape, patch = MODALITIES[cls.__name__]
         tokenizer = tokens.PatchTokenizer(patch, 12, seed=0)
@@ -218,6 +231,8 @@ def seen_by(model):
     """What is random in a batch: a function that makes views, or a view and the order of tokens."""
     if isinstance(model, models.SparseAutoencoder):
         return lambda batch: []
+    if isinstance(model, models.Noise2Score):
+        return lambda batch: [model.make_views(batch)["noise"]]
     if not isinstance(model, models.MaskedModeling):
         # Labels take no part in what is seen.
         return models.JointEmbedding.make_views.__get__(model)

@@ -127,6 +127,7 @@ SMALL = {
         "decoder": (12, 1, 2),
         "teacher_block": 1,
     },
+    models.Noise2Score: {"level": 0.5, "scale": (0.5, 0.25), "anneal_steps": 4},
     models.SparseAutoencoder: {"latents": 24, "activation": "topk", "k": 4, "normalize": True},
     models.HybridDistillation: {
         "teacher": small_transformer(width=8, seed=7),

@@ -7,6 +7,7 @@ from keras_ssl.backbones._convnet import ConvNet
 from keras_ssl.backbones._get import get, names
 from keras_ssl.backbones._resnet import ResNet
 from keras_ssl.backbones._token_transformer import TokenTransformer
+from keras_ssl.backbones._unet import UNet
 from keras_ssl.backbones._vision_transformer import VisionTransformer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "ResNet",
     "TokenTransformer",
+    "UNet",
     "VisionTransformer",
     "from_keras_applications",
     "from_keras_cv",

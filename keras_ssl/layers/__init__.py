@@ -29,6 +29,7 @@ from keras_ssl.layers._sinkhorn import SinkhornKnopp
 from keras_ssl.layers._sparse_cnn import SparseCNN, masked_call
 from keras_ssl.layers._split_batch_norm import SplitBatchNormalization, split_batch_norm
 from keras_ssl.layers._split_head import SplitHead
+from keras_ssl.layers._tweedie import TweediePosterior
 
 __all__ = [
     "Center",
@@ -52,6 +53,7 @@ __all__ = [
     "SparseCNN",
     "SplitBatchNormalization",
     "SplitHead",
+    "TweediePosterior",
     "WeightNorm",
     "as_encoder",
     "batch_norm",

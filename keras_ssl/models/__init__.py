@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objectives, one file a method."""
 
-from keras_ssl.models.autoencoding import SparseAutoencoder
+from keras_ssl.models.autoencoding import Noise2Score, SparseAutoencoder
 from keras_ssl.models.clustering import DeepClusterV2, SwAV
 from keras_ssl.models.distillation import DINO, IBOT, MMC, Franca
 from keras_ssl.models.joint_embedding import (
@@ -82,6 +82,7 @@ __all__ = [
     "MoCoV3",
     "PositionPrediction",
     "NNCLR",
+    "Noise2Score",
     "SIE",
     "SLA",
     "SiT",

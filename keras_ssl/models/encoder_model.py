@@ -77,7 +77,7 @@ class EncoderModel(SSLModel):
         """Raw samples as the encoder takes them: the deterministic part of the views."""
         if self.views is not None:
             return self.views.preprocess(inputs)
-        return keras.tree.map_structure(_as_float, inputs)
+        return keras.tree.map_structure(as_float, inputs)
 
     def standalone_encoder(self, preprocessing: bool = True, dtype: str = "uint8") -> keras.Model:
         """The trained encoder as a plain Keras model, sharing its weights.
@@ -128,7 +128,8 @@ class EncoderModel(SSLModel):
             )
 
 
-def _as_float(x: Any) -> Any:
+def as_float(x: Any) -> Any:
+    """Numbers as float32, uint8 scaled to 0..1; integers and booleans of other kinds stay."""
     whole = keras.backend.standardize_dtype(x.dtype) == "uint8"
     x = ops.cast(x, "float32") if whole or "float" in str(x.dtype) else x
     return x / 255.0 if whole else x

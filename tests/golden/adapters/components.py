@@ -106,7 +106,17 @@ def _sparse_autoencoder(arrays: dict, meta: dict) -> dict:
     return {name: np.asarray(value) for name, value in result.items()}
 
 
+def _tweedie(arrays: dict, meta: dict) -> dict:
+    levels = {"gaussian": meta["sigma"], "poisson": meta["zeta"], "gamma": meta["gamma_k"]}
+    y, score = (tf.constant(arrays[n], "float32") for n in ("in_y", "in_score"))
+    return {
+        name: np.asarray(layers.TweediePosterior(o["noise"], levels[o["noise"]])(y, score))
+        for name, o in meta["options"].items()
+    }
+
+
 CASES = {
+    "mim_noise2score_tweedie": _tweedie,
     "mim_sparse_autoencoder": _sparse_autoencoder,
     "reweight_head": _reweight_head,
     "mim_nested_dropout": _nested_dropout,
