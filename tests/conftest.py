@@ -99,6 +99,14 @@ def data_dir() -> pathlib.Path:
 
 
 @pytest.fixture
+def eagerly():
+    """No function is traced, which takes longer than a few small steps."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def without_graphs(monkeypatch):
     """Models on one device run op by op: tracing a step takes longer than few of them do."""
     from keras_ssl.core import SSLModel

@@ -232,6 +232,7 @@ def test_500_healthy_steps_do_not_warn(kind, digits):
     assert monitor.measurements[-1][0] == 500 and not monitor.warned
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_one_page_holds_losses_schedules_quality_and_views(digits, tmp_path):
     x, y = digits
     byol = model("byol")
@@ -255,6 +256,7 @@ def test_one_page_holds_losses_schedules_quality_and_views(digits, tmp_path):
     assert {step for step, _ in scalars["quality/knn"]} == {4, 8}
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_pictures_do_not_change_training(digits, tmp_path):
     x, results = digits[0], []
     for callbacks in ([], [ViewPictures(x, tmp_path)]):

@@ -11,15 +11,6 @@ from keras_ssl import backbones, evaluation, models, optimizers, schedules, view
 from keras_ssl.evaluation import _fine_tune_data, _fine_tune_model, fine_tune
 from keras_ssl.optimizers import AdamW, decay_of_layer, layer_decay_scales
 
-
-@pytest.fixture
-def eagerly():
-    """Runs steps without tracing them, which takes longer than a few small steps."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 # --- which layer a variable is in ---------------------------------------------------------------
 
 

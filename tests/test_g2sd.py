@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from model_test import small_transformer
 from strategies import scope
-from test_fine_tune import eagerly, pictures, transformer, tune  # noqa: F401
+from test_fine_tune import pictures, transformer, tune
 from test_teacher_methods import (
     assert_frozen,
     everything,
@@ -234,7 +234,7 @@ def taught():
 SPECIFIC = {"recipe": "g2sd", "base_rate": 0.3}
 
 
-def test_a_classifier_learns_from_a_teacher(taught, tmp_path, eagerly):  # noqa: F811
+def test_a_classifier_learns_from_a_teacher(taught, tmp_path, eagerly):
     encoder, (x, y) = transformer(width=8, **GLOROT), stripes()
     before = values(taught.model)
     tuned = tune(encoder, (x, y), teacher=taught, epochs=4, **SPECIFIC)
@@ -258,7 +258,7 @@ def test_a_classifier_learns_from_a_teacher(taught, tmp_path, eagerly):  # noqa:
     np.testing.assert_allclose(loaded.predict(x, verbose=0), logits, atol=1e-6)
 
 
-def test_with_nkd_the_class_token_answers(taught, eagerly):  # noqa: F811
+def test_with_nkd_the_class_token_answers(taught, eagerly):
     encoder, (x, y) = transformer(width=8), pictures()
     tuned = tune(encoder, (x, y), teacher=taught.model, distillation="nkd", **SPECIFIC)
     inner = tuned.model.layers[-1]
@@ -364,7 +364,8 @@ def test_two_replicas_learn_from_a_teacher_alike():
         assert run.accuracy == runs[0].accuracy
 
 
-def test_both_stages_in_one_call_each(eagerly):  # noqa: F811
+@pytest.mark.slow
+def test_both_stages_in_one_call_each(eagerly):
     x, y = pictures(16, size=16, channels=3)
     student = g2sd()
     student.compile(keras.optimizers.Adam(1e-3))

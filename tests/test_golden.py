@@ -70,11 +70,13 @@ def _problems(name: str, got: dict, wanted: dict) -> list[str]:
     return found
 
 
-def _check(path: Path) -> list[str]:
+def _check(path: Path, answer: dict | None = None) -> list[str]:
+    """What is wrong with the library's answer, or with one that is known already."""
     if path.stem not in cases.CASES:
         return [f"no adapter in cases.py for {path.name}"]
     inputs, meta, wanted = _read(path)
-    return _problems(path.stem, cases.CASES[path.stem](inputs, meta), wanted)
+    answer = cases.CASES[path.stem](inputs, meta) if answer is None else answer
+    return _problems(path.stem, answer, wanted)
 
 
 @functools.cache
@@ -104,7 +106,8 @@ def test_there_are_vectors():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_vector(path):
-    problems = _check(path)
+    known = path.stem in cases.CASES
+    problems = _check(path, _answer(path)[0] if known else None)
     assert not problems, "\n".join(problems)
 
 
@@ -127,7 +130,7 @@ def test_one_wrong_number_is_noticed(path, tmp_path):
 
     copied = tmp_path / path.name
     np.savez(copied, **inputs, **(wanted | {key: broken}), meta=json.dumps(meta))
-    assert _check(copied)
+    assert _check(copied, got)
 
 
 def _doubled(function):

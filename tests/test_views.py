@@ -160,7 +160,7 @@ def _numbers(pipeline, images, seed):
 
 @pytest.mark.parametrize("name", tables.NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_name_builds_and_runs(name, channels):
+def test_every_name_builds_and_runs(name, channels, eagerly):
     images = photos(4, 16, channels)
     layer = views.get(name, (16, 16, channels), seed=0)
     made = layer(images, seed=1)
