@@ -124,10 +124,11 @@ def cae(seed: int):
 
 
 def mask_align(seed: int, teacher):
-    """MaskAlign to the last two blocks of the teacher."""
-    from keras_ssl import models
+    """MaskAlign to the last two blocks of the teacher, whose class token guides nobody."""
+    from keras_ssl import masking, models
 
-    return models.MaskAlign(encoder(seed), teacher.encoder, levels=2, seed=seed)
+    options = {"masking": masking.RandomMasking(0.7), "levels": 2, "fusion": "mean"}
+    return models.MaskAlign(encoder(seed), teacher.encoder, **options, seed=seed)
 
 
 def hybrid_distillation(seed: int, teacher):
