@@ -142,7 +142,7 @@ SMALL = {
 WHOLE = (models.MoCoV2, models.MAE)
 REPLICAS = {
     models.MoCoV2: (1, 2, 4),
-    models.MAE: (1, 2),
+    models.MAE: (1, 2, 4),
     models.BYOL: (1, 2),
     models.DirectPred: (1, 2),
     models.DINO: (1, 2),
