@@ -119,6 +119,14 @@ def small_transformer(**options):
     return backbones.VisionTransformer("tiny", (SIZE, SIZE, 3), 4, **{**sizes, **options})
 
 
+def small_tokens(name, width=12, **options):
+    """A transformer of one block over the samples of a method."""
+    shape, patch = MODALITIES[name]
+    options = {"class_token": False, "seed": 0, **options}
+    tokenizer = tokens.PatchTokenizer(patch, width, seed=options["seed"])
+    return backbones.TokenTransformer(tokenizer, shape, 1, 2, **options)
+
+
 def encoder_for(cls):
     """An encoder that the class takes, or what it takes in its place."""
     if cls.__name__ == "SparseAutoencoder":
@@ -126,14 +134,14 @@ def encoder_for(cls):
     if cls.__name__ == "Noise2Score":
         return image_network(MODALITIES[cls.__name__][0])
     if cls.__name__ in MODALITIES:
-        shape, patch = MODALITIES[cls.__name__]
-        tokenizer = tokens.PatchTokenizer(patch, 12, seed=0)
-        return backbones.TokenTransformer(tokenizer, shape, 1, 2, class_token=False, seed=0)
+        return small_tokens(cls.__name__)
     if cls.__name__ == "LVMAE":
         tokenizer = tokens.EmbeddingTokenizer(12, seed=0)
         return backbones.TokenTransformer(tokenizer, SEQUENCE, 1, 2, seed=0)
     if cls.__name__ == "PositionPrediction":
         return small_transformer(positions="none")
+    if issubclass(cls, models.JointEmbeddingPredictive):
+        return small_transformer(class_token=False)
     if cls.__name__ == "SiT":
         # With a token for the rotation.
         return small_transformer(registers=1)
@@ -248,6 +256,8 @@ def seen_by(model):
             return [made["inputs"]]
         parts = [made] if "plan" in made else list(made.values())
         plans = [part["plan"] for part in parts]
+        if isinstance(plans[0], list):
+            plans = plans[0]
         orders = [plan.mask if plan.restore is None else plan.restore for plan in plans]
         if model.views is None:
             return orders

@@ -19,9 +19,15 @@ from model_test import (
     weights,
 )
 
-from keras_ssl import backbones, models
+from keras_ssl import backbones, masking, models
 from keras_ssl.core import methods
 
+BLOCKS = {
+    "masking": masking.MultiBlockMasking(2, least=2, attempts=2),
+    "predictor": (12, 1, 2),
+    "momentum": 0.9,
+    "watch": 0,
+}
 SMALL = {
     models.SimCLR: {"projector": (16, 8), "temperature": 0.5},
     models.BYOL: {"projector": (16, 8), "predictor": (16, 8), "momentum": 0.9},
@@ -135,6 +141,7 @@ SMALL = {
         # Where relations are, so that they are those of what is left.
         "drop_before": (1,),
     },
+    models.IJEPA: BLOCKS,
 }
 # Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, NNCLR
 # MoCo v2's, MMC iBOT's), by the numbers of devices. Tracing four, compiling and half precisions
@@ -148,6 +155,7 @@ REPLICAS = {
     models.DINO: (1, 2),
     models.IBOT: (1, 2),
     models.SparK: (1, 2),
+    models.IJEPA: (1, 2),
 }
 
 

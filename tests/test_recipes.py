@@ -78,6 +78,8 @@ TABLE = {
     "thorax_mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "thorax_mae_imagenet": (800, 2048, 1.2e-3, 40, 0.0, 0.05, None, None),
     "mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
+    "ijepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
+    "ijepa_imagenet": (600, 2048, 1e-3, 40, 1e-3, 0.04, None, None),
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
@@ -148,6 +150,8 @@ SETTINGS = {
     "simmim_imagenet": {"loss": "l1", "unit": (32, 32)},
     "gmml_imagenet": {"loss": "l1"},
     "cae_cifar": {"codes": 512, "alignment_weight": 2.0, "loss": "cross_entropy"},
+    "ijepa_cifar": {"loss": "smooth_l1", "normalize": True},
+    "ijepa_imagenet": {"loss": "smooth_l1", "normalize": True},
     "cae_imagenet": {"codes": 8192, "layer_scale": 0.1, "drop_path": 0.1},
     "crop_mae_imagenet": {"loss": "l2", "decode": None},
     "sit_cifar": {"reconstruction_weight": 5.0, "rotation_weight": 0.0},
@@ -233,6 +237,8 @@ TRANSFORMERS = {
         {"patch": 4, "positions": "sincos", "drop_path": 0.1, **GLOROT},
     ),
     "mask_align_imagenet": ("base", {"positions": "sincos", "drop_path": 0.1, **GLOROT}),
+    "ijepa_cifar": ("tiny", {"patch": 4, "class_token": False, "positions": "sincos", **GLOROT}),
+    "ijepa_imagenet": ("base", {"class_token": False, "positions": "sincos"}),
     "franca_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "franca_imagenet": (
         "base",
@@ -261,11 +267,11 @@ def tiny_convolution(shape):
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
 
 
-def tiny_transformer(shape, patch=16, depth=1, positions="learned"):
+def tiny_transformer(shape, patch=16, depth=1, positions="learned", class_token=True):
     """The same for methods that mask patches."""
     from keras_ssl import backbones
 
-    sizes = {"width": 6, "depth": depth, "heads": 1}
+    sizes = {"width": 6, "depth": depth, "heads": 1, "class_token": class_token}
     return backbones.VisionTransformer("tiny", shape, patch, positions=positions, **sizes)
 
 
@@ -298,6 +304,8 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
         narrow["predictor"] = (16, 16)
     if recipe.method == "CAE":
         narrow |= {"regressor": (1, 1), "decoder": (1, 1)}
+    if "predictor" in recipe.model:
+        narrow["model"] = {**recipe.model, "predictor": (8, 1, 1)}
     images = shape.get("image") if isinstance(shape, dict) else shape
     if isinstance(recipe.backbone, recipes.Transformer):
         backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)
@@ -306,7 +314,8 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
         narrow |= teachers(recipe.method, images, patch)
         # A table of sines does not fit its width.
         places = "none" if recipe.backbone_options.get("positions") == "none" else "learned"
-        backbone = tiny_transformer(images, patch, 5 if "teacher" in narrow else 1, places)
+        depth, token = 5 if "teacher" in narrow else 1, recipe.backbone_options.get("class_token")
+        backbone = tiny_transformer(images, patch, depth, places, token is not False)
     elif "convolutional network" in methods()[recipe.method].needs:
         backbone, narrow["model"] = tiny_convolution(shape), {"decoder": 16}
     else:
@@ -396,6 +405,18 @@ def test_teacher_momentum_and_optimizer_families():
     solo = recipes.get("vicreg_cifar").optimizer
     assert solo.warmup_start == 3e-5
     assert solo.options == {"trust_coefficient": 0.02, "clip": True, "ratio": "separate"}
+
+
+def test_the_momentum_of_ijepa_rises_in_a_straight_line():
+    recipe = recipes.get("ijepa_imagenet")
+    backbone = tiny_transformer((64, 64, 3), 8, class_token=False)
+    model = recipe.build((64, 64, 3), 10, seed=0, backbone=backbone, model={"predictor": (8, 1, 1)})
+    found = [float(model.momentum(step)) for step in (0, 1500, 6000)]
+    assert found == pytest.approx([0.996, 0.997, 1.0])
+    assert recipe.model["predictor"] == (384, 6, 12)
+    decay, rate = model.optimizer._weight_decay, model.optimizer._learning_rate
+    assert [float(decay(step)) for step in (0, 3000, 6000)] == pytest.approx([0.04, 0.22, 0.4])
+    assert float(rate(0)) == pytest.approx(2e-4)
 
 
 def test_larc_of_the_authors_adapts_every_parameter():

@@ -46,9 +46,11 @@ def table() -> str:
 
 
 def _parts(cls: type) -> list[str]:
-    from keras_ssl import backbones, tokens
+    from keras_ssl import backbones, models, tokens
 
     name, sizes = cls.__name__, {"depth": 1, "heads": 2}
+    if issubclass(cls, models.JointEmbeddingPredictive):
+        sizes |= {"class_token": False}
     if name == "LVMAE":
         encoder = backbones.TokenTransformer(tokens.EmbeddingTokenizer(24), (16, 8), **sizes)
     elif name in SHAPES:
@@ -66,7 +68,9 @@ def _parts(cls: type) -> list[str]:
     tokenizer = _named(getattr(encoder, "tokenizer", cells), ("patch",))
     if name == "Uni4Eye":
         tokenizer += ", " + _named(model.volume_encoder.tokenizer, ("patch",))
-    masking = _named(model.masking, ("ratio", "color", "group", "share", "components"))
+    strategies = getattr(model.masking, "strategies", [model.masking])
+    settings = ("ratio", "color", "group", "share", "components", "blocks")
+    masking = " and ".join(_named(one, settings) for one in strategies)
     if name == "HybridDistillation":
         masking = f"none; `drop={model.drop}` behind each quarter of the blocks"
     if model.decode is not None:

@@ -48,7 +48,8 @@ class TokenTransformer(keras.Model):
         layers: blocks, counted from 1, whose output is given, each normalised as the last; several
             make several outputs of one call. `None` is the last.
         positions: `"learned"` (bicubic for other sizes), `"sincos"` (on two axes MAE's table),
-            `"rotary"`, `"none"`, or settings of `tokens.SinCosPositions`.
+            `"rotary"`, `"none"`, or settings of `tokens.SinCosPositions` or, with `pairs` among
+            them, of `tokens.RotaryPositions`.
         activation: `"gelu"` or `"swiglu"`.
         layer_scale: start of the blocks' `LayerScale`, or `None` without it.
         drop_path: rate of the last block; it rises linearly from 0 at the first.
@@ -144,6 +145,7 @@ class TokenTransformer(keras.Model):
         self.tokenizer, self.positions, self.prefix = tokenizer, place, prefix
         self.blocks, self.norm = blocks, norm
         self.sample_shape, self.width = settings["input_shape"], shape[-1]
+        self.pooling = None if tokens else pooling
         self.grid = shape[1:-1]
 
     @property

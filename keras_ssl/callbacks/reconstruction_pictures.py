@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of reconstructions while a masked model trains."""
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -48,3 +49,10 @@ class ReconstructionPictures(Pictures):
     def draw(self) -> np.ndarray:
         """Samples and what the model makes of them."""
         return reconstruction_picture(self.model, self.samples)
+
+
+def shows_samples(model: Any) -> bool:
+    """Whether a model puts samples back: a masked one whose predictions are values of samples."""
+    target = getattr(model, "target", None)
+    parts = list(target.values()) if isinstance(target, Mapping) else [target]
+    return hasattr(model, "reconstruct") and hasattr(parts[0], "to_pixels")

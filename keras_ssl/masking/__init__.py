@@ -7,13 +7,14 @@ from keras_ssl.masking._corruption import GroupCorruption
 from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
 from keras_ssl.masking._mixing import PatchMixing
+from keras_ssl.masking._multi_block import MultiBlockMasking, block_size
 from keras_ssl.masking._plan import Masking, MaskPlan, plan_in_order, plan_of, visible_count
 from keras_ssl.masking._random import GroupedMasking, RandomMasking
 from keras_ssl.masking._redundant import least_redundant
 from keras_ssl.masking._scheduled import ScheduledMasking
 from keras_ssl.masking._show import show
 from keras_ssl.masking._span import SpanMasking
-from keras_ssl.masking._subset import decode_of, decode_part, only_real
+from keras_ssl.masking._subset import asked_of, decode_of, decode_part, each_alone, only_real
 from keras_ssl.masking._tube import RunningCellMasking, TubeMasking, running_cells
 
 __all__ = [
@@ -26,14 +27,18 @@ __all__ = [
     "MaskPlan",
     "Masking",
     "PatchMixing",
+    "MultiBlockMasking",
     "RandomMasking",
     "RunningCellMasking",
     "ScheduledMasking",
     "SpanMasking",
     "TubeMasking",
+    "asked_of",
+    "block_size",
     "colored_noise",
     "decode_of",
     "decode_part",
+    "each_alone",
     "least_redundant",
     "only_real",
     "plan_in_order",

@@ -33,7 +33,9 @@ class MaskPlan(NamedTuple):
         keep: int32 `(B, k)`, the tokens that are gathered, or `None`.
         hidden: int32 `(B, L - k)`, all others, or `None`.
         restore: int32 `(B, L)`, the place of every token in keep followed by hidden, or `None`.
-        decode: int32 `(B, q)`, the tokens that are predicted, or `None`.
+        decode: int32 `(B, q)`, the tokens that are predicted, or `None`; `(B, m, q)` where they are
+            m sets, each of which is predicted by itself, see `each_alone`. Then `weight` and
+            `asked` have this shape too.
         weight: float32 `(B, q)`, how much each counts in the loss; `None` for 1.
         shown: boolean `(B, k)`, which of the gathered tokens may be attended to; `None` for all.
             Without indices `(B, L)`: all tokens stay, and the hidden ones are attended to by none.

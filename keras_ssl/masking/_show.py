@@ -10,10 +10,13 @@ import keras
 import numpy as np
 
 from keras_ssl.core import distribution
+from keras_ssl.masking._plan import MaskPlan
 
 # Red, green, blue of a token that is seen, of one that is hidden, and of one that is gathered but
 # replaced or not attended to.
 SEEN, HIDDEN, BETWEEN = (0, 121, 107), (218, 218, 218), (255, 179, 0)
+# Of one that a set of a plan with several sets asks for.
+ASKED = (92, 107, 192)
 LINE, GAP = 1, 6
 
 
@@ -30,7 +33,9 @@ def show(
     """Draws what a masking strategy shows of several samples.
 
     Seen tokens are green and hidden ones grey; orange ones are gathered but replaced by a mask
-    token, or nobody attends to them. Planes stand side by side; sequences are strips, and videos
+    token, or nobody attends to them. Where a plan has sets of tokens that are predicted, those are
+    blue, and what fills up the context is not marked. Of several plans all samples are drawn, plan
+    by plan. Planes stand side by side; sequences are strips, and videos
     rows of frames, one below the other.
 
     Args:
@@ -63,7 +68,9 @@ def show(
         inputs = keras.tree.map_structure(lambda x: x[:rows], inputs)
         rows = len(keras.tree.flatten(inputs)[0])
     plan = masking.plan(rows, grid, distribution.fixed_seed(seed), inputs=inputs, step=step)
-    colours = _colours(plan).reshape(rows, *(1,) * (3 - len(grid)), *grid, 3)
+    plans = [plan] if isinstance(plan, MaskPlan) else plan
+    colours = np.concatenate([_colours(one) for one in plans])
+    colours = colours.reshape(-1, *(1,) * (3 - len(grid)), *grid, 3)
     tiles = [[_tile(plane, cell) for plane in sample] for sample in colours]
     if len(grid) == 2:
         # A row of samples rather than a column.
@@ -81,7 +88,11 @@ def _colours(plan: Any) -> np.ndarray:
     """Colours of tokens, uint8 `(B, L, 3)`."""
     mask = keras.ops.convert_to_numpy(plan.mask) > 0.5
     colours = np.where(mask[..., None], HIDDEN, SEEN).astype("uint8")
-    if plan.shown is not None or plan.replaced is not None:
+    if plan.decode is not None and len(plan.decode.shape) == 3:
+        ids, asked = (keras.ops.convert_to_numpy(x) for x in (plan.decode, plan.asked))
+        for row, chosen in enumerate(zip(ids, asked, strict=True)):
+            colours[row, chosen[0][chosen[1]]] = ASKED
+    elif plan.shown is not None or plan.replaced is not None:
         keep = keras.ops.convert_to_numpy(plan.keep)
         gathered = np.zeros_like(mask)
         gathered[np.arange(len(keep))[:, None], keep] = True

@@ -81,6 +81,53 @@ def decode_of(plan: MaskPlan, other: MaskPlan) -> MaskPlan:
     return plan._replace(decode=ids, weight=weight, asked=asked)
 
 
+def each_alone(plan: MaskPlan) -> MaskPlan:
+    """A row for each set of tokens that is asked for, in place of one for each sample.
+
+    Args:
+        plan: whose `decode` is `(B, m, q)`; another is given back as it is.
+
+    Returns:
+        The plan of B · m rows, those of a sample one after the other; `ops.repeat(x, m, axis=0)`
+        makes as many of anything else.
+
+    Example:
+        >>> plan = MultiBlockMasking(4).plan(8, (14, 14), distribution.fixed_seed(0))
+        >>> each_alone(plan).decode.shape
+        (32, 40)
+    """
+    if plan.decode is None or len(plan.decode.shape) == 2:
+        return plan
+    sets, sized = plan.decode.shape[1], ("decode", "weight", "asked")
+
+    def rows(name: str, x: Any) -> Any:
+        if x is None:
+            return None
+        if name in sized:
+            return ops.reshape(x, (-1, x.shape[-1]))
+        return ops.repeat(x, sets, axis=0)
+
+    return MaskPlan(**{name: rows(name, x) for name, x in plan._asdict().items()})
+
+
+def asked_of(x: Any, plan: MaskPlan) -> Any:
+    """What tokens have that are asked for.
+
+    Args:
+        x: `(B, L, P)` or `(B, L)` of all tokens.
+        plan: with indices.
+
+    Returns:
+        `(B, q, P)` or `(B, q)`; of m sets `(B · m, q, P)` or `(B · m, q)`, in the rows of
+        `each_alone`.
+    """
+    ids, shape = plan.decode, plan.decode.shape
+    if len(shape) == 2:
+        return tokens_at(x, ids)
+    found = tokens_at(x, ops.reshape(ids, (-1, shape[1] * shape[2])))
+    return ops.reshape(found, (-1, shape[2], *found.shape[2:]))
+
+
 def only_real(plan: MaskPlan, real: Any, ratio: float, rounding: str = "floor_visible") -> MaskPlan:
     """The plan of padded samples: a share of every sample's own tokens is hidden.
 

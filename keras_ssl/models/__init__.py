@@ -48,6 +48,7 @@ from keras_ssl.models.masked import (
     Uni4Eye,
     VideoMAEV2,
 )
+from keras_ssl.models.predictive import IJEPA, JointEmbeddingPredictive
 
 __all__ = [
     "AudioMAE",
@@ -69,7 +70,9 @@ __all__ = [
     "HybridDistillation",
     "Hydra",
     "IBOT",
+    "IJEPA",
     "JointEmbedding",
+    "JointEmbeddingPredictive",
     "LVMAE",
     "LeJEPA",
     "MAE",

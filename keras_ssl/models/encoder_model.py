@@ -69,9 +69,14 @@ class EncoderModel(SSLModel):
             ) from error
         return head
 
+    @property
+    def representing(self) -> keras.Model:
+        """The network that gives representations: the encoder, or a teacher that is better."""
+        return self.encoder
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Representations `(B, features)` of raw samples, such as images `(B, H, W, C)`."""
-        return self.encoder(self.preprocess(inputs), training=training)
+        return self.representing(self.preprocess(inputs), training=training)
 
     def preprocess(self, inputs: Any) -> Any:
         """Raw samples as the encoder takes them: the deterministic part of the views."""
@@ -91,15 +96,16 @@ class EncoderModel(SSLModel):
             Functional model for `predict`, `save` and `export`. Where the images need no
             resizing it is made of Keras' own layers and its file loads without this package.
         """
-        if not preprocessing or isinstance(self.encoder.input, (dict, list)):
-            return self.encoder
-        shape = tuple(self.encoder.input_shape[1:])
+        encoder = self.representing
+        if not preprocessing or isinstance(encoder.input, (dict, list)):
+            return encoder
+        shape = tuple(encoder.input_shape[1:])
         size = getattr(getattr(self.views, "preprocessing", None), "size", None)
         if None in shape and size is not None:
             shape = (*size, shape[-1])
         images = keras.Input(shape, dtype=dtype, name="images" if len(shape) == 3 else "samples")
         prepared = self._stock_preprocessing(dtype, shape[:2])(images)
-        features = self.encoder(prepared, training=False)
+        features = encoder(prepared, training=False)
         return keras.Model(images, features, name="encoder")
 
     def _stock_preprocessing(self, dtype: str, size: tuple) -> Any:

@@ -168,8 +168,9 @@ class Recipe:
         projector: arguments of `keras_ssl.layers.MLP`, or a tuple of widths for the method's own
             kind of head; None where the method has none.
         predictor: the same for the predictor, where the method has one.
-        teacher_momentum: momentum at step 0, ramped by half a cosine over the run.
+        teacher_momentum: momentum at step 0, ramped over the run.
         teacher_momentum_end: where that ramp ends.
+        teacher_ramp: its form, half a `"cosine"` or `"linear"`.
         backbone_options: arguments of the encoder's builder.
         model: further arguments of the model class.
         ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run); or
@@ -193,6 +194,7 @@ class Recipe:
     predictor: Mapping[str, Any] | tuple[int, ...] | None = None
     teacher_momentum: float | None = None
     teacher_momentum_end: float = 1.0
+    teacher_ramp: str = "cosine"
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ramps: Mapping[str, float | tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -292,11 +294,12 @@ class Recipe:
         if self.predictor is not None:
             arguments["predictor"] = _head(self.predictor, seed, PREDICTOR_SEED, "predictor")
         if self.teacher_momentum is not None:
-            arguments["momentum"] = schedules.CosineMomentum(
-                self.teacher_momentum,
-                total_steps=self.epochs * steps_per_epoch,
-                end=self.teacher_momentum_end,
-            )
+            first, last = self.teacher_momentum, self.teacher_momentum_end
+            steps = self.epochs * steps_per_epoch
+            if self.teacher_ramp == "linear":
+                arguments["momentum"] = schedules.LinearWarmup(first, last, steps)
+            else:
+                arguments["momentum"] = schedules.CosineMomentum(first, total_steps=steps, end=last)
         cls = registry.find(self.method)
         for name, needed in registry.arguments(cls, "encoder", "seed", "views").items():
             if needed and name not in arguments:

@@ -311,6 +311,7 @@ def _watchers(
     model: Any, source: Any, settings: Settings, folder: RunFolder, epochs: int
 ) -> list[Any]:
     from keras_ssl import callbacks
+    from keras_ssl.callbacks.reconstruction_pictures import shows_samples
     from keras_ssl.callbacks.token_pictures import shows_tokens
 
     log_dir = str(folder.tensorboard)
@@ -332,7 +333,7 @@ def _watchers(
     if len(images) > 1:
         found.append(callbacks.RepresentationMonitor(images, log_dir=log_dir))
     found.append(callbacks.ViewPictures(source.images, log_dir, every=every))
-    if hasattr(model, "reconstruct"):
+    if shows_samples(model):
         found.append(callbacks.ReconstructionPictures(images, log_dir, every=every))
     if shows_tokens(model):
         found.append(callbacks.TokenPictures(images, log_dir, every=every))

@@ -31,8 +31,8 @@ def sincos_table(
 
     | table | settings |
     |---|---|
-    | MAE (2-D) | `order=(1, 0)`: the column first |
-    | I-JEPA (2-D) | the row first, the default |
+    | MAE, I-JEPA (2-D) | `order=(1, 0)`: the column first |
+    | V-JEPA (2-D) | the row first, the default |
     | V-JEPA (3-D) | `split="half"`; its uniform form `split="cut"` |
     | CineMA (n-D) | `split="pad", indexing="xy"` |
     | VideoMAE | `flat=True, interleaved=True` |

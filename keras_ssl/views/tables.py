@@ -45,6 +45,7 @@ class Row:
         normalize: Mean and standard deviation.
         shift: Largest displacement as a share of the size, in place of a crop.
         nested: Whether it is cut out of the crop of the other row.
+        flip: Whether half of the views are mirrored.
     """
 
     area: tuple[float, float]
@@ -60,6 +61,7 @@ class Row:
     normalize: tuple = IMAGENET
     shift: float | None = None
     nested: bool = False
+    flip: bool = True
 
 
 _NONE = (0.0, 0.0, 0.0, 0.0)
@@ -74,6 +76,7 @@ _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 
 _MASKED = Row((0.2, 1.0), _NONE, gray=0.0)
 _GMML = Row((0.05, 1.0), _SOFT, blur=0.1, count=2, gray=0.0, jitter_probability=0.3)
+_IJEPA = Row((0.3, 1.0), _NONE, gray=0.0, flip=False)
 _CROP = Row((0.1, 1.0), _NONE, gray=0.0, interpolation="bilinear")
 
 
@@ -90,9 +93,9 @@ def _crop_pairs(outer: Row) -> dict[str, tuple[Row, ...]]:
 
 # Sources: google-research/simclr; facebookresearch/mae, moco, simsiam, barlowtwins, vicreg, swav,
 # dino; microsoft/SimMIM; keyu-tian/SparK; Sara-Ahmed/GMML, SiT; alexandre-eymael/CropMAE;
-# Atten4Vis/CAE; lambert-x/medical_mae; bytedance/ibot; valeoai/Franca; google-deepmind BYOL;
-# JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on ImageNet is the usual one of
-# supervised training, which its authors' data loader does not state.
+# Atten4Vis/CAE; facebookresearch/ijepa; lambert-x/medical_mae; bytedance/ibot; valeoai/Franca;
+# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on
+# ImageNet is the usual one of supervised training, which its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -127,6 +130,7 @@ IMAGENET_TABLE = {
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _BYOL),
     **_crop_pairs(_CROP),
     "cae": (replace(_MASKED, area=(0.08, 1.0)),),
+    "ijepa": (_IJEPA,),
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -159,6 +163,7 @@ SMALL_TABLE = {
     "sit": tuple(replace(row, area=(0.2, 1.0)) for row in _ASYMMETRIC),
     **_crop_pairs(replace(_CROP, **_SMALL)),
     "cae": (replace(_MASKED, area=(0.08, 1.0), **_SMALL),),
+    "ijepa": (replace(_IJEPA, **_SMALL),),
     "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):
@@ -238,7 +243,8 @@ def build(row: Row, image_shape, *, exact: bool = False) -> Pipeline:
     size = row.size or tuple(image_shape[:2])
     interpolation = row.interpolation if exact else "bilinear"
     crop = RandomResizedCrop(size, row.area, interpolation=interpolation)
-    members = [crop if row.shift is None else Affine(shift=row.shift), HorizontalFlip()]
+    members = [crop if row.shift is None else Affine(shift=row.shift)]
+    members += [HorizontalFlip()] if row.flip else []
     brightness, contrast, saturation, hue = row.jitter
     mean, std = row.normalize
     if channels != 3:

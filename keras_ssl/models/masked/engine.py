@@ -11,15 +11,22 @@ import keras
 from keras import ops
 
 from keras_ssl import losses, targets
-from keras_ssl import views as views_module
 from keras_ssl.backbones import TokenTransformer
 from keras_ssl.core import batches, distribution
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.losses.reconstruction import checked_token_error
-from keras_ssl.masking import MaskPlan, RandomMasking, decode_of, decode_part
+from keras_ssl.masking import (
+    MaskPlan,
+    RandomMasking,
+    asked_of,
+    decode_of,
+    decode_part,
+    each_alone,
+)
 from keras_ssl.models.encoder_model import EncoderModel
 from keras_ssl.models.masked._pictures import reconstructed
-from keras_ssl.tokens import MaskToken, TransformerDecoder, tokens_at
+from keras_ssl.models.masked._views import check_samples, one_view_of
+from keras_ssl.tokens import MaskToken, TransformerDecoder
 
 # Tells the masks of a step from its views.
 MASKS, DECODED = 7001, 7002
@@ -132,28 +139,8 @@ class MaskedModeling(EncoderModel):
         return self.encoder
 
     def checked_views(self, views: Any) -> Any:
-        """A layer that makes one view of a sample, or `None`.
-
-        Raises:
-            ValueError: if it makes several, or of another size than the encoder's.
-        """
-        if views is None:
-            return None
-        shape = self.masked_encoder.sample_shape
-        if isinstance(views, views_module.Pipeline):
-            views = views_module.MultiCrop([(views, 1)])
-        views = views_module.get(views, image_shape=shape)
-        if getattr(views, "count", 1) != 1 and not self.several_views:
-            raise ValueError(
-                f"{type(self).__name__} sees one view of a sample; {views.name!r} makes "
-                f"{views.count}. Give a views.Pipeline, or None."
-            )
-        made = views.compute_output_shape((None, *shape))[0]
-        if tuple(made[1:]) != tuple(shape):
-            raise ValueError(
-                f"the views are of {tuple(made[1:])}, the encoder was made for {tuple(shape)}."
-            )
-        return views
+        """A layer that makes one view of a sample, or `None`; see `one_view_of`."""
+        return one_view_of(self, views)
 
     # --- parts ----------------------------------------------------------------------------
 
@@ -265,24 +252,10 @@ class MaskedModeling(EncoderModel):
     def all_views(self, samples: Any, seed: Any = None) -> list:
         """All views of every sample, one where there are none; the next ones without a seed."""
         if not isinstance(samples, Mapping):
-            self.check_samples(samples)
+            check_samples(self, samples)
         if self.views is None:
             return [self.preprocess(samples)]
         return self.views(samples, seed=self.draw_seed() if seed is None else seed)
-
-    def check_samples(self, samples: Any) -> None:
-        """Raises when samples cannot be what the encoder was made for.
-
-        Raises:
-            ValueError: for another rank or number of channels.
-        """
-        wanted = self.masked_encoder.sample_shape
-        shape: tuple = tuple(getattr(samples, "shape", ()))
-        if len(shape) != len(wanted) + 1 or shape[-1] not in (wanted[-1], None):
-            raise ValueError(
-                f"{type(self).__name__} takes samples (batch, {', '.join(map(str, wanted))}), not "
-                f"{shape}. Add or convert the channel axis, or build the encoder for it."
-            )
 
     def draw_plan(self, inputs: Any, encoder: Any, **context: Any) -> Any:
         """Which tokens of samples `(B, …)` are hidden in this step, see `plan_for`."""
@@ -334,23 +307,49 @@ class MaskedModeling(EncoderModel):
         target: Any,
         training: bool,
     ) -> dict[str, Any]:
-        """The losses of samples under a plan, of one decoder and target or one for each term."""
-        encoded = encoder.encode(inputs, plan, self.mask_token, training=training)
-        losses_of = {}
-        for name in self._decoded:
-            one, wanted = (p[name] if isinstance(p, Mapping) else p for p in (decoder, target))
-            predicted = one(encoded, plan=plan, grid=encoder.grid_of(inputs), training=training)
-            losses_of[name] = self.error(predicted, inputs, plan, wanted, training)
-        return losses_of
+        """The losses of samples under a plan, of one decoder and target or one for each term.
+
+        Of several plans the mean; sets of tokens that a plan asks for are predicted one by one.
+        """
+        names, grid = self._decoded, encoder.grid_of(inputs)
+        decoder, target = (
+            p if isinstance(p, Mapping) else dict.fromkeys(names, p) for p in (decoder, target)
+        )
+        wanted = {name: target[name](inputs, training=training) for name in names}
+        plans = [plan] if isinstance(plan, MaskPlan) else plan
+        found: dict[str, list] = {name: [] for name in names}
+        made: dict[str, list] = {name: [] for name in names}
+        for number, one in enumerate(plans):
+            encoded, alone = encoder.encode(inputs, one, self.mask_token, training=training), one
+            if one.decode is not None and len(one.decode.shape) == 3:
+                encoded, alone = ops.repeat(encoded, one.decode.shape[1], axis=0), each_alone(one)
+            where = {"plan": alone, "grid": grid, "training": training, **self.decoding(number)}
+            for name in names:
+                made[name].append(decoder[name](encoded, **where))
+                found[name].append(self.compared(made[name][-1], wanted[name], one))
+        means = {name: sum(errors) / len(plans) for name, errors in found.items()}
+        return means | self.further_terms(made, plans)
+
+    def decoding(self, number: int) -> dict[str, Any]:
+        """Further arguments of decoders under one of several plans."""
+        return {}
+
+    def further_terms(self, predicted: dict[str, list], plans: Sequence) -> dict[str, Any]:
+        """Terms of predictions alone, `(B · m, q, P)` for each term that is decoded and plan."""
+        return {}
 
     def error(
         self, predicted: Any, inputs: Any, plan: MaskPlan, target: Any, training: bool
     ) -> Any:
         """The error of predictions `(B, q, P)` of what a target says of samples."""
-        wanted, weight = target(inputs, training=training), plan.mask
-        if plan.decode is not None:
-            wanted, weight = tokens_at(wanted, plan.decode), plan.weight
-        return losses.token_error(predicted, wanted, weight, self.loss)
+        return self.compared(predicted, target(inputs, training=training), plan)
+
+    def compared(self, predicted: Any, wanted: Any, plan: MaskPlan) -> Any:
+        """The error of predictions `(B, q, P)`, or `(B · m, q, P)` of m sets, of `(B, L, P)`."""
+        if plan.decode is None:
+            return losses.token_error(predicted, wanted, plan.mask, self.loss)
+        weight = each_alone(plan).weight
+        return losses.token_error(predicted, asked_of(wanted, plan), weight, self.loss)
 
     def encode(self, inputs: Any, plan: MaskPlan, training: bool = False) -> Any:
         """Tokens `(B, e + k, D)` of what is seen; of all places where hidden ones are replaced."""

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joint-embedding prediction: latents of what is hidden, from what is seen."""
+
+from keras_ssl.models.predictive.engine import JointEmbeddingPredictive
+from keras_ssl.models.predictive.ijepa import IJEPA
+
+__all__ = ["IJEPA", "JointEmbeddingPredictive"]

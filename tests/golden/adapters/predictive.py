@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters of latent prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from adapters.masked_models import _affine, _block, _ours, _theirs
+
+from keras_ssl import backbones, losses, masking, tokens
+from keras_ssl.models import IJEPA
+
+
+def _encoder_variables(prefix, encoder):
+    pairs = list(_affine(f"{prefix}.patch_embed.proj", encoder.tokenizer.projection))
+    for index, block in enumerate(encoder.blocks):
+        pairs += _block(f"{prefix}.blocks.{index}", block)
+    return dict([*pairs, *_affine(f"{prefix}.norm", encoder.norm)])
+
+
+def _predictor_variables(prefix, predictor):
+    pairs = [(f"{prefix}.mask_token", predictor.mask_token)]
+    for index, block in enumerate(predictor.blocks):
+        pairs += _block(f"{prefix}.predictor_blocks.{index}", block)
+    names = {"embed": predictor.embed, "norm": predictor.norm, "proj": predictor.head}
+    for name, layer in names.items():
+        pairs += _affine(f"{prefix}.predictor_{name}", layer)
+    return dict(pairs)
+
+
+def _blocks_first(x, sets):
+    """Rows in the order of samples and sets, in that of sets and samples."""
+    x = np.asarray(x)
+    return x.reshape(-1, sets, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
+
+
+def _ijepa_step(inputs, meta):
+    encoder = backbones.VisionTransformer(
+        "tiny",
+        (meta["image"], meta["image"], inputs["in_img"].shape[1]),
+        meta["patch"],
+        width=meta["embed"],
+        depth=meta["depth"],
+        heads=meta["heads"],
+        mlp_ratio=meta["mlp_ratio"],
+        class_token=False,
+        positions="sincos",
+    )
+    sizes = (meta["pred_embed"], meta["pred_depth"], meta["heads"], meta["mlp_ratio"])
+    model = IJEPA(
+        encoder,
+        masking.MultiBlockMasking(least=2),
+        tokens.TransformerDecoder(None, *sizes),
+        momentum=meta["ema_m"],
+        views=None,
+    )
+    variables = _encoder_variables("enc", encoder) | _predictor_variables("pred", model.predictor)
+    teacher = _encoder_variables("tgt", model.teacher_encoder)
+    for name, variable in (variables | teacher).items():
+        variable.assign(_ours(inputs[f"in_{name}"]).reshape(variable.shape))
+    images = tf.constant(inputs["in_img"].transpose(0, 2, 3, 1), "float32")
+    keep, decode = inputs["in_menc"][0], inputs["in_mpred"].swapaxes(0, 1)
+    sets, grid = decode.shape[1], encoder.grid
+    hidden = 1.0 - np.eye(np.prod(grid), dtype="float32")[keep].sum(axis=1)
+    plan = masking.MaskPlan(hidden, keep.astype("int32"), decode=decode.astype("int32"))
+    context = model.encode(images, plan)
+    features = model.target(images)
+    wanted = masking.asked_of(features, plan)
+    predicted = model.predictor(
+        tf.repeat(context, sets, axis=0), plan=masking.each_alone(plan), grid=grid
+    )
+    with tf.GradientTape() as tape:
+        loss = model.compute_losses({"inputs": images, "plan": plan}, True)["prediction"]
+    gradients = tape.gradient(loss, [variable.value for variable in variables.values()])
+    for follower, student in model.teachers():
+        follower.update(student)
+    out = {
+        "out_context": context,
+        "out_target_full": features,
+        "out_target": _blocks_first(wanted, sets),
+        "out_pred": _blocks_first(predicted, sets),
+        "out_loss": loss,
+        "out_loss_l1": losses.token_error(predicted, wanted, kind="l1"),
+        "out_loss_l2": losses.token_error(predicted, wanted, kind="l2"),
+    }
+    for name, gradient in zip(variables, gradients, strict=True):
+        out[f"grad_{name}"] = _theirs(gradient, inputs[f"in_{name}"])
+    for name, variable in teacher.items():
+        out[name.replace("tgt", "out_ema", 1)] = _theirs(variable, inputs[f"in_{name}"])
+    return out
+
+
+def _mask_mechanics(inputs, meta):
+    x, contexts = tf.constant(inputs["in_x"], "float32"), inputs["in_menc"].astype("int32")
+    decode = inputs["in_mpred"].swapaxes(0, 1).astype("int32")
+    sets, seen, wanted = decode.shape[1], [], []
+    for keep in contexts:
+        plan = masking.MaskPlan(np.zeros(inputs["in_x"].shape[:2]), keep, decode=decode)
+        wanted.append(_blocks_first(masking.asked_of(x, plan), sets))
+        kept = tokens.gather_tokens(tf.repeat(x, sets, axis=0), masking.each_alone(plan).keep)
+        seen.append(_blocks_first(kept, sets))
+
+    def ordered(parts):
+        """Targets, contexts, samples."""
+        parts = np.stack([part.reshape(sets, -1, *part.shape[1:]) for part in parts], axis=1)
+        return parts.reshape(-1, *parts.shape[3:])
+
+    return {
+        "out_targets": wanted[0],
+        "out_targets_rep": ordered(wanted),
+        "out_ctx_rep": ordered(seen),
+    }
+
+
+def _ijepa_masks(inputs, meta):
+    cfg = meta["cfg"]
+    grid = (cfg["input_size"] // cfg["patch_size"],) * 2
+
+    def sizes(scale, aspect):
+        found = [masking.block_size(grid, scale, aspect, draw) for draw in inputs["in_u"]]
+        return np.array(found, "int64")
+
+    return {
+        "out_pred_size": sizes(cfg["pred_mask_scale"], cfg["aspect_ratio"]),
+        "out_enc_size": sizes(cfg["enc_mask_scale"], (1.0, 1.0)),
+    }
+
+
+def _positions(inputs, meta):
+    orders = {"column, row": (1, 0), "row, column": (0, 1)}
+    found = {}
+    for name, table in meta["tables"].items():
+        options, settings = meta["options"].get(name, {}), {}
+        grid = (table["grid"],) * 2 if "grid" in table else (table["length"],)
+        if "depth" in table:
+            grid = (table["depth"], *grid)
+            settings["split"] = "half" if isinstance(options["split"], list) else "cut"
+        if "order" in options:
+            settings["order"] = orders[options["order"]]
+        found[name] = tokens.sincos_table(grid, table["dim"], base=float(meta["base"]), **settings)
+    return found
+
+
+CASES = {
+    "jepa_ijepa_step": _ijepa_step,
+    "jepa_mask_mechanics": _mask_mechanics,
+    "jepa_ijepa_masks": _ijepa_masks,
+    "jepa_pos_embed": _positions,
+}

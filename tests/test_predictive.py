@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latent prediction: which blocks are seen and predicted, and what a prediction depends on."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from model_test import images, one_view, small_transformer
+
+import keras_ssl
+from keras_ssl import callbacks, masking, models, targets, tokens
+from keras_ssl.core import distribution
+
+SEED = distribution.fixed_seed(3)
+GOLDEN = Path(__file__).parent / "golden"
+BLOCKS = {"blocks": 2, "least": 2, "attempts": 2}
+
+
+def encoder(**options):
+    return small_transformer(**{"class_token": False, **options})
+
+
+def ijepa(network=None, **options):
+    defaults = {"masking": masking.MultiBlockMasking(**BLOCKS), "predictor": (12, 1, 2)}
+    defaults |= {"views": None, "watch": 0, "seed": 0}
+    return models.IJEPA(network or encoder(), **{**defaults, **options})
+
+
+def floats(rows=4):
+    return images(rows).astype("float32") / 255.0
+
+
+def loss_of(model, x, plan):
+    return float(model.compute_losses({"inputs": x, "plan": plan}, False)["prediction"])
+
+
+# --- masks ---
+
+
+def statistics(layer, grid, rows=100, steps=100):
+    """Of rows · steps draws: tokens of contexts and blocks, sides of these and where they end."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def draw(seed):
+        plan = layer.plan(rows, grid, seed)
+        return plan.mask, plan.decode, plan.asked
+
+    found = {name: [] for name in ("seen", "covered", "overlap", "sides", "last")}
+    for step in range(steps):
+        mask, ids, asked = (np.asarray(x) for x in draw(distribution.fixed_seed(step)))
+        seen = 1.0 - mask
+        taken = np.zeros((rows, layer.blocks, seen.shape[1]))
+        np.put_along_axis(taken, ids, asked.astype(float), axis=2)
+        # Filled up places are token 0, whose flag the last of them decides.
+        first = (ids == 0) & asked
+        taken[..., 0] = first.any(-1)
+        maps = taken.reshape(rows, layer.blocks, *grid)
+        down, along = maps.any(3), maps.any(2)
+        sides = np.stack([down.sum(-1), along.sum(-1)], axis=-1)
+        assert np.array_equal(sides.prod(-1), asked.sum(-1)), "blocks are no rectangles"
+        assert np.ptp(sides.reshape(-1, 2), axis=0).tolist() == [0, 0], "sizes differ in a step"
+        found["seen"].append(seen.sum(1))
+        found["covered"].append(taken.any(1).sum(1))
+        found["overlap"].append((seen * taken.any(1)).sum(1))
+        found["sides"].append(sides[0, 0])
+        found["last"].append(max(np.nonzero(down)[2].max(), np.nonzero(along)[2].max()))
+    assert draw.experimental_get_tracing_count() == 1
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def test_ten_thousand_draws_are_those_of_the_released_sampler():
+    with np.load(GOLDEN / "jepa_ijepa_masks.npz") as file:
+        wanted, cfg = file["ref_stats"], json.loads(str(file["meta"]))["cfg"]
+    layer, grid = masking.MultiBlockMasking(context=0.9, edge=False), (14, 14)
+    assert (layer.blocks, layer.least) == (cfg["npred"], cfg["min_keep"])
+    found = statistics(layer, grid)
+    # Columns: context after the cut to the least of three, block, overlap, last row and column.
+    errors = wanted.std(axis=0) / np.sqrt(len(wanted))
+    block = found["sides"].prod(-1)
+    least = found["seen"][:, :99].reshape(-1, 3).min(axis=1)
+    for got, column in ((least, 0), (block, 1), (found["covered"], 5)):
+        spread = np.hypot(errors[column], np.std(block) * 0.1 if column == 1 else errors[column])
+        assert abs(got.mean() - wanted[:, column].mean()) < 4 * spread, column
+    assert found["overlap"].max() == wanted[:, 2].max() == 0
+    assert found["last"].max() == wanted[:, 3:5].max() == 12
+    assert found["seen"].min() > layer.least
+    assert set(np.unique(block)) <= {30, 35, 36, 40} and 30 <= block.min() < block.max() <= 40
+
+
+def test_blocks_reach_all_places_and_contexts_are_cut_to_their_share():
+    layer, grid = masking.MultiBlockMasking(), (8, 8)
+    assert layer.visible(grid) == 32 and layer.most(grid) == 12
+    found = statistics(layer, grid)
+    assert found["last"].max() == 7
+    assert found["seen"].max() == 32 and np.mean(found["seen"] == 32) < 0.1
+    # Where small blocks leave no more than ten tokens, the context keeps what some would take.
+    assert found["seen"].min() == 11 and 0 < np.mean(found["overlap"] > 0) < 0.01
+    assert {tuple(sides) for sides in found["sides"]} <= {(3, 3), (3, 4), (4, 3)}
+
+
+@pytest.mark.parametrize(
+    ("options", "grid", "message"),
+    [
+        ({"blocks": 0}, None, "at least 1 block"),
+        ({"context": 1.5}, None, r"share context in \(0, 1\]"),
+        ({"scale": (0.2, 0.1)}, None, "scale is a range of rising positive numbers up to 1"),
+        ({"aspect": (0.0, 1.0)}, None, "aspect is a range"),
+        ({}, (4, 4), "contexts are blocks of 9 tokens.*more than least=10"),
+        ({}, (8, 8, 8), "needs a grid .rows, columns."),
+    ],
+)
+def test_blocks_that_cannot_be_are_named(options, grid, message):
+    with pytest.raises(ValueError, match=message):
+        masking.MultiBlockMasking(**options).visible(grid)
+
+
+def test_a_picture_shows_what_is_seen_and_predicted():
+    layer = masking.MultiBlockMasking(**BLOCKS)
+    plan = layer.plan(3, (4, 4), distribution.fixed_seed(0))
+    picture = np.asarray(masking.show(layer, (4, 4), rows=3, cell=4)).reshape(-1, 3)
+    found = {
+        tuple(colour): np.all(picture == colour, axis=1).sum()
+        for colour in np.unique(picture, axis=0)
+    }
+    inside = (4 - 1) ** 2
+    seen = int(np.sum(1 - np.asarray(plan.mask)))
+    assert seen * inside <= found[(0, 121, 107)] <= seen * 16
+    assert (92, 107, 192) in found and (255, 179, 0) not in found
+
+
+def test_sets_become_rows():
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+    decode = np.array([[[0, 1], [4, 5]], [[2, 2], [3, 1]]], "int32")
+    keep = np.array([[2], [0]], "int32")
+    plan = masking.MaskPlan(np.ones((2, 6)), keep, decode=decode)
+    alone = masking.each_alone(plan)
+    assert np.array_equal(alone.decode, decode.reshape(4, 2))
+    assert np.array_equal(alone.keep, [[2], [2], [0], [0]])
+    assert np.array_equal(masking.asked_of(x, plan)[1], x[0, 4:6])
+    assert np.array_equal(masking.asked_of(x[..., 0], plan)[2], x[1, [2, 2], 0])
+    assert masking.each_alone(alone) is alone
+
+
+# --- what is predicted from what ---
+
+
+def predictions(model, x, plan):
+    encoded = tf.repeat(model.encode(x, plan), plan.decode.shape[1], axis=0)
+    made = model.predictor(encoded, plan=masking.each_alone(plan), grid=(4, 4))
+    return np.asarray(made).reshape(len(x), plan.decode.shape[1], -1, made.shape[-1])
+
+
+def test_a_prediction_depends_on_the_context_alone():
+    model, x = ijepa(), floats()
+    plan = model.plan_for(x, model.encoder, SEED)
+    want, asked = predictions(model, x, plan), np.asarray(plan.asked)
+    # Another second set, and another image where the context is not, filled up tokens included.
+    other = plan._replace(decode=tf.concat([plan.decode[:, :1], 15 - plan.decode[:, 1:]], axis=1))
+    hidden = np.asarray(tokens.spread(plan.mask, (4, 4), (4, 4)))
+    assert not np.all(plan.shown)
+    changed = np.where(hidden > 0, 0.5, x).astype("float32")
+    for got in (predictions(model, x, other)[:, 0], predictions(model, changed, plan)[:, 0]):
+        np.testing.assert_allclose(got[asked[:, 0]], want[:, 0][asked[:, 0]], atol=1e-5)
+    seen = np.where(hidden > 0, x, 0.5).astype("float32")
+    assert not np.allclose(predictions(model, seen, plan)[:, 0], want[:, 0], atol=1e-3)
+    # Nor on what fills up a set.
+    filled = plan._replace(
+        decode=tf.concat([plan.decode, plan.decode * 0 + 5], axis=2),
+        asked=tf.concat([plan.asked, tf.zeros_like(plan.asked)], axis=2),
+    )
+    got = predictions(model, x, filled)[:, :, : plan.decode.shape[2]]
+    np.testing.assert_allclose(got[asked], want[asked], atol=1e-5)
+
+
+def test_the_loss_counts_real_tokens_of_all_sets():
+    model, x = ijepa(loss="l1"), floats()
+    plan = model.plan_for(x, model.encoder, SEED)
+    # Or the last norm would have normalised them already.
+    model.teacher_encoder.norm.beta.assign(np.arange(12.0))
+    every = np.asarray(model.teacher_encoder.token_model()(x), "float64")
+    every -= every.mean(-1, keepdims=True)
+    every /= np.sqrt((every**2).mean(-1, keepdims=True) + 1e-5)
+    wanted = np.stack([row[ids] for row, ids in zip(every, np.asarray(plan.decode), strict=True)])
+    errors = np.abs(predictions(model, x, plan) - wanted).mean(-1)
+    want = errors[np.asarray(plan.asked)].mean()
+    assert loss_of(model, x, plan) == pytest.approx(want, rel=1e-5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Identity(keras.layers.Layer):
+    """Predicts what it was given, where nothing is hidden."""
+
+    values = 12
+
+    def call(self, inputs, plan, grid, training=False):
+        return targets.standardized(tokens.tokens_at(inputs, plan.decode))
+
+
+def test_what_knows_the_latents_has_no_loss():
+    model, x = ijepa(predictor=Identity()), floats()
+    plan = model.plan_for(x, model.encoder, SEED)
+    every = np.broadcast_to(np.arange(16, dtype="int32"), (4, 16))
+    whole = plan._replace(mask=0 * plan.mask, keep=every, shown=None)
+    assert loss_of(model, x, whole) < 1e-9
+    model.teacher_encoder.norm.beta.assign(np.arange(12.0))
+    assert loss_of(model, x, whole) > 0.01
+
+
+def test_no_gradient_reaches_the_teacher_and_it_follows():
+    model, x = ijepa(momentum=0.9), floats(8)
+    plan = model.plan_for(x, model.encoder, SEED)
+    with tf.GradientTape() as tape:
+        tape.watch([v.value for v in model.teacher.variables])
+        loss = model.compute_losses({"inputs": x, "plan": plan}, True)["prediction"]
+    found = tape.gradient(loss, [v.value for v in model.teacher.variables])
+    assert found and all(gradient is None for gradient in found)
+    model.compile(keras.optimizers.SGD(0.5))
+    before = [np.asarray(v) for v in model.teacher.variables]
+    history = model.fit(x, batch_size=8, verbose=0).history
+    assert set(history) == {"loss", "prediction"}
+    pairs = zip(before, model.teacher_encoder.variables, model.encoder.variables, strict=True)
+    for old, new, student in pairs:
+        np.testing.assert_allclose(new, 0.9 * old + 0.1 * np.asarray(student), atol=1e-6)
+    # What is handed over is the teacher's.
+    tokens_of = model.teacher_encoder.token_model()(x)
+    np.testing.assert_allclose(model(x), np.mean(tokens_of, axis=1), atol=1e-5)
+    assert not np.allclose(model(x), model.encoder(x), atol=1e-3)
+    alone = model.standalone_encoder(dtype="float32")
+    np.testing.assert_allclose(alone(x), model(x), atol=1e-5)
+
+
+def test_a_frozen_teacher_of_another_width_stays(tmp_path):
+    teacher, x = encoder(width=8, seed=7), floats(8)
+    model = models.JointEmbeddingPredictive(
+        encoder(), masking.MultiBlockMasking(**BLOCKS), (12, 1, 2), teacher, watch=0, seed=0
+    )
+    assert model.momentum is None and model.predictor.values == 8
+    np.testing.assert_array_equal(model(x), model.encoder(x))
+    model.compile(keras.optimizers.SGD(0.5))
+    before = [np.asarray(v) for v in model.teacher.variables]
+    model.fit(x, batch_size=8, verbose=0)
+    now = model.teacher.variables
+    assert all(np.array_equal(a, b) for a, b in zip(before, now, strict=True))
+    model.save(tmp_path / "model.keras")
+    again = keras_ssl.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(x), model(x))
+    found = [m.evaluate(x, batch_size=8, verbose=0) for m in (model, again)]
+    assert found[0] == found[1]
+
+
+def test_masked_models_predict_blocks_one_by_one_too():
+    model, x = (
+        models.MAE(encoder(), masking.MultiBlockMasking(**BLOCKS), (12, 1, 2), views=None, seed=0),
+        floats(),
+    )
+    plan = model.plan_for(x, model.encoder, SEED)
+    whole = float(model.compute_losses({"inputs": x, "plan": plan}, False)["reconstruction"])
+    parts = []
+    for index in range(2):
+        named = {n: getattr(plan, n)[:, index] for n in ("decode", "weight", "asked")}
+        views = {"inputs": x, "plan": plan._replace(**named)}
+        parts.append(float(model.compute_losses(views, False)["reconstruction"]))
+    assert whole == pytest.approx(np.mean(parts), rel=1e-5)
+
+
+# --- collapse ---
+
+
+def test_a_collapse_is_noticed_without_asking():
+    """A decay that leaves nothing of what a patch holds beside its place."""
+    model = ijepa(encoder(positions="sincos"), momentum=0.5, watch=32)
+    model.compile(keras.optimizers.SGD(0.01, weight_decay=10.0))
+    with pytest.warns(callbacks.representation_monitor.CollapseWarning, match="feature std"):
+        found = model.fit(images(64), batch_size=64, epochs=100, verbose=0).history
+    assert found["feature_std"][-1] < 0.2 * found["feature_std"][0]
+    assert set(found) >= {"rank_me", "prediction"}
+
+
+def test_who_watches_already_is_not_doubled():
+    monitor = callbacks.RepresentationMonitor(images(8))
+    model = ijepa(watch=8)
+    assert model._monitor(images(8), [monitor]) == []
+    assert len(model._monitor(images(8), [])[0].images) == 8
+    assert model._monitor((part for part in [images(8)]), []) == []
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": small_transformer}, "asks nothing of a class token.*pools it"),
+        ({"network": lambda: encoder(tokens=True)}, "pools nothing"),
+        ({"masking": masking.BlockMasking()}, "gets its context only; BlockMasking replaces"),
+        ({"masking": None}, "contexts are blocks of 9 tokens"),
+        ({"momentum": None}, "would predict a network that never learns"),
+        ({"momentum": 1.5}, r"must lie in \[0, 1\]"),
+        ({"loss": "cross_entropy"}, "do not go together"),
+        ({"loss": "l3"}, "one of .'l2'"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    network = options.pop("network", encoder)()
+    with pytest.raises(ValueError, match=message):
+        ijepa(network, **options)
+
+
+def test_views_are_crops_alone():
+    from keras_ssl import views
+
+    for shape in ((32, 32, 3), (224, 224, 3)):
+        crop, normalize = views.get("ijepa", shape).pipelines[0].transforms
+        assert crop.area == (0.3, 1.0) and type(normalize).__name__ == "Normalize"
+    assert ijepa(views=one_view()).views is not None
