@@ -90,6 +90,9 @@ SCALARS = {
     "token_error": lambda a, b: losses.token_error(
         patches(a, b), patches(b, a) * 0.3, a[:, :2] > 0, "l1"
     ),
+    "token_variance": lambda a, b: losses.token_variance(
+        [patches(a, b), 0.1 * patches(b, a)], [a[:, :2] > 0, None]
+    ),
     "feature_alignment": lambda a, b: losses.feature_alignment(
         [patches(a, b), patches(b, a)], [patches(b, a) * 0.3, patches(a, b)], a[:, :2] > 0
     ),

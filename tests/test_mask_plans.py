@@ -63,11 +63,14 @@ CASES = {
     "blocks": Case(lambda: M.BlockMasking((0.1, 0.4), 1.0, attempts=12), (7, 7), 30),
     "inverse": Case(lambda: M.InverseBlockMasking((0.1, 0.6), 1.0), (7, 7), 20),
     "multi blocks": Case(lambda: M.MultiBlockMasking(2, least=4, attempts=2), (7, 7), 24),
+    "multi tubes": Case(
+        lambda: M.MultiTubeMasking(2, (0.3, 0.4), frames=(0.5, 1.0), attempts=2), (4, 4, 4), 32
+    ),
 } | {color: Case(lambda color=color: M.ColoredMasking(color, 0.75), (4, 4), 4) for color in COLOURS}
 WITHOUT_INDICES = ("blocks", "inverse")
 SCHEDULED = ("schedule", "random ratio")
 # Sets of tokens are asked for, and contexts are filled up.
-SETS = ("multi blocks",)
+SETS = ("multi blocks", "multi tubes")
 EVERY = pytest.mark.parametrize("name", list(CASES))
 
 

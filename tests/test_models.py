@@ -28,6 +28,13 @@ BLOCKS = {
     "momentum": 0.9,
     "watch": 0,
 }
+TUBES = {
+    "masking": masking.SeveralMaskings(
+        [masking.MultiTubeMasking(n, (s, s), attempts=1) for n, s in ((2, 0.2), (1, 0.5))]
+    ),
+    "predictor": (12, 1, 2),
+    "watch": 0,
+}
 SMALL = {
     models.SimCLR: {"projector": (16, 8), "temperature": 0.5},
     models.BYOL: {"projector": (16, 8), "predictor": (16, 8), "momentum": 0.9},
@@ -142,6 +149,7 @@ SMALL = {
         "drop_before": (1,),
     },
     models.IJEPA: BLOCKS,
+    models.VJEPA: {**TUBES, "momentum": 0.9, "variance_weight": 0.1},
 }
 # Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, NNCLR
 # MoCo v2's, MMC iBOT's), by the numbers of devices. Tracing four, compiling and half precisions

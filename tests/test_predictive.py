@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from model_test import images, one_view, small_transformer
+from model_test import images, one_view, samples, small_tokens, small_transformer
 
 import keras_ssl
 from keras_ssl import callbacks, masking, models, targets, tokens
@@ -264,6 +264,155 @@ def test_masked_models_predict_blocks_one_by_one_too():
         views = {"inputs": x, "plan": plan._replace(**named)}
         parts.append(float(model.compute_losses(views, False)["reconstruction"]))
     assert whole == pytest.approx(np.mean(parts), rel=1e-5)
+
+
+# --- video ---
+
+
+def test_tubes_are_those_of_the_released_sampler():
+    with np.load(GOLDEN / "jepa_vjepa_masks.npz") as file:
+        wanted, meta = file["ref_stats"], json.loads(str(file["meta"]))
+    grid, rows = tuple(meta["grid"]), 99
+    errors = wanted.std(axis=0) / np.sqrt(len(wanted))
+    for family, cfg in enumerate(meta["cfg_masks"]):
+        layer = masking.MultiTubeMasking(
+            cfg["num_blocks"], cfg["spatial_scale"], context=1.0, predicted=1.0
+        )
+        draw = tf.function(lambda seed, layer=layer: layer.plan(rows, grid, seed), autograph=False)
+        seen = []
+        for step in range(60):
+            plan = draw(distribution.fixed_seed(step))
+            mask, ids, asked = (np.asarray(x) for x in (plan.mask, plan.decode, plan.asked))
+            frames = mask.reshape(rows, *grid)
+            assert np.array_equal(frames[:, 0], frames[:, 1]), "blocks do not run through"
+            # What is not seen is predicted, all of it.
+            assert np.array_equal(np.sort(ids[:, 0], axis=1), np.tile(np.arange(98), (rows, 1)))
+            assert np.array_equal(np.take_along_axis(mask, ids[:, 0], 1), asked[:, 0])
+            seen.append((1.0 - mask).sum(1))
+        seen = np.array(seen)
+        assert seen.min() > 0
+        pairs = ((seen, 2 * family), (98 - seen, 2 * family + 1))
+        for numbers, column in pairs:
+            # As the released code cuts them: to the least of three.
+            least = numbers.reshape(-1, 3).min(axis=1)
+            spread = np.hypot(errors[column], least.std() / np.sqrt(60))
+            assert abs(least.mean() - wanted[:, column].mean()) < 4 * spread, (family, column)
+
+
+def test_contexts_end_before_the_latest_frames_and_are_cut():
+    layer = masking.MultiTubeMasking(1, (0.2, 0.2), context=0.25, predicted=0.5, latest=0.5)
+    plan = layer.plan(16, (4, 4, 4), SEED)
+    assert plan.keep.shape == (16, 16) and plan.decode.shape == (16, 1, 32)
+    mask, keep = np.asarray(plan.mask), np.asarray(plan.keep)
+    assert np.all(mask.reshape(16, 4, 16)[:, 2:] == 1.0) and np.all(np.asarray(plan.shown))
+    assert np.all(keep < 32) and np.all((1 - mask).sum(1) == 16)
+    taken = np.take_along_axis(mask, np.asarray(plan.decode)[:, 0], 1)
+    assert np.all(taken == 1.0) and np.all(np.asarray(plan.asked))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: masking.MultiTubeMasking(0), "at least 1 block"),
+        (lambda: masking.MultiTubeMasking(predicted=0.0), "shares in"),
+        (lambda: masking.MultiTubeMasking(frames=(0.0, 1.0)), "frames is a range"),
+        (lambda: masking.MultiTubeMasking().visible((4, 4)), "frames, rows, columns"),
+        (lambda: masking.MultiTubeMasking(1, (1.0, 1.0)).visible((2, 2, 2)), "leave nothing"),
+        (lambda: masking.SeveralMaskings([]), "at least one strategy"),
+    ],
+)
+def test_tubes_that_cannot_be_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+TUBES = [masking.MultiTubeMasking(n, (s, s), attempts=1) for n, s in ((2, 0.2), (1, 0.5))]
+
+
+def vjepa(**options):
+    place = options.pop("positions", models.VJEPA.positions)
+    width = options.pop("width", 16)
+    network = small_tokens("VJEPA", width, positions=place)
+    defaults = {"masking": masking.SeveralMaskings(TUBES), "predictor": (width, 1, 2)}
+    return models.VJEPA(network, **{**defaults, "watch": 0, "seed": 0, **options})
+
+
+def clips(rows=4):
+    return samples(models.VJEPA, rows)
+
+
+def test_each_mask_has_its_token_and_all_weigh_the_same():
+    model, x = vjepa(), clips()
+    plans = model.plan_for(x, model.encoder, SEED)
+    assert len(plans) == 2 and model.predictor.mask_token.shape == (2, 16)
+    assert not np.any(model.predictor.mask_token)
+    whole = loss_of(model, x, plans)
+    first = loss_of(model, x, plans[:1])
+    model.predictor.mask_token.assign(np.array([[0.0], [1.0]]) * np.arange(16.0))
+    assert loss_of(model, x, plans[:1]) == first and loss_of(model, x, plans) != whole
+
+
+def test_the_hinge_is_that_of_predictions():
+    x = clips()
+    plain, hinged = vjepa(), vjepa(variance_weight=0.5)
+    plans = plain.plan_for(x, plain.encoder, SEED)
+    found = hinged.compute_losses({"inputs": x, "plan": plans}, False)
+    assert set(found) == {"prediction", "variance"} == set(hinged.loss_terms)
+    assert float(found["prediction"]) == loss_of(plain, x, plans)
+    deviations = []
+    for number, plan in enumerate(plans):
+        alone = masking.each_alone(plan)
+        made = np.asarray(
+            hinged.predictor(
+                hinged.encode(x, plan), plan=alone, grid=hinged.encoder.grid, kind=number
+            )
+        )
+        real = np.asarray(alone.asked)
+        rows = [row[flags] for row, flags in zip(made, real, strict=True)]
+        deviations.append([np.sqrt(row.var(axis=0, ddof=1) + 1e-4) for row in rows])
+    want = 0.5 * np.maximum(1 - np.mean(deviations, axis=0), 0).mean()
+    assert float(found["variance"]) == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_rotary_positions_of_neighbours(legacy):
+    layer = tokens.RotaryPositions(20, pairs="neighbours", legacy=legacy)
+    angles = np.asarray(layer(np.zeros((1, 3, 3, 3, 20))))
+    assert angles.shape == (2, 27, 20)
+    # Of 20 features each axis has 6, two are not turned.
+    assert np.all(angles[0, :, 18:] == 1.0) and np.all(angles[1, :, 18:] == 0.0)
+    rng = np.random.default_rng(0)
+    query, key = (np.repeat(rng.normal(size=(1, 20)), 27, 0).astype("float32") for _ in range(2))
+    turned = [np.asarray(tokens.rotate(x, angles)) for x in (query, key)]
+    scores = turned[0] @ turned[1].T
+    # One step along every axis from the first token, and from the middle.
+    same = abs(scores[0, 13] - scores[13, 26]) < 1e-4
+    lengths = np.allclose(np.linalg.norm(turned[0], axis=1), np.linalg.norm(query[0]), atol=1e-4)
+    assert same == lengths == (not legacy)
+
+
+def test_the_predictor_turns_as_the_encoder_does():
+    x, place = clips(), {"pairs": "neighbours", "legacy": True}
+    # Two pairs for each axis: of one alone both have the same angle anyhow.
+    model = vjepa(positions=place, width=24)
+    assert model.predictor.rotary == {**place, "grid": (2, 4, 4), "base": 10000.0}
+    assert model.encoder.positions.legacy and model.teacher_encoder.positions.legacy
+    # A token of zeros asks for nothing, wherever it stands.
+    start = np.random.default_rng(0).normal(size=(2, 24))
+    model.predictor.mask_token.assign(start)
+    plans = model.plan_for(x, model.encoder, SEED)
+    other = vjepa(positions={"pairs": "neighbours"}, width=24)
+    other.set_weights(model.get_weights())
+    assert loss_of(model, x, plans) != loss_of(other, x, plans)
+    # Where a token stands decides what is predicted there.
+    plan = masking.each_alone(plans[0])
+    made = np.asarray(model.predictor(model.encode(x, plans[0]), plan=plan, grid=(2, 4, 4)))
+    assert np.ptp(made[0, :3], axis=0).max() > 1e-4
+    turned = {n: getattr(plan, n)[:, ::-1] for n in ("decode", "asked", "weight")}
+    again = model.predictor(model.encode(x, plans[0]), plan=plan._replace(**turned), grid=(2, 4, 4))
+    np.testing.assert_allclose(np.asarray(again)[:, ::-1], made, atol=1e-5)
+    with pytest.raises(ValueError, match="'halves' or 'neighbours'"):
+        tokens.RotaryPositions(12, pairs="both")
 
 
 # --- collapse ---

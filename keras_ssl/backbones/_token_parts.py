@@ -15,6 +15,7 @@ from keras_ssl.tokens import (
     LearnedPositions,
     RotaryPositions,
     SinCosPositions,
+    angles_at,
     attended,
     front_and_patches,
     gather_tokens,
@@ -68,9 +69,7 @@ class Parts:
 
     def angles_at(self, angles: Any, ids: Any) -> Any:
         """Angles of some tokens of every sample, `(2, B, 1, prefix + k, features)`."""
-        front = ops.zeros_like(ids[:, :1]) + ops.arange(self.prefix.count, dtype=ids.dtype)[None]
-        ids = ops.concatenate([front, ids + self.prefix.count], axis=1)
-        return ops.expand_dims(ops.take(angles, ids, axis=1), 2)
+        return angles_at(angles, ids, self.prefix.count)
 
     def narrowed(self, x: Any, options: dict, ids: Any) -> tuple[Any, dict]:
         """Tokens in front and some of the others on their way, and what blocks need of those."""
@@ -120,6 +119,8 @@ class Parts:
 def positions_of(kind, shape, heads, seed, policy) -> keras.layers.Layer | None:
     """The layer of positions that a name or settings ask for."""
     grid, width = shape[1:-1], shape[-1]
+    if isinstance(kind, Mapping) and "pairs" in kind:
+        return RotaryPositions(width // heads, grid=grid, name="positions", **kind)
     if isinstance(kind, Mapping):
         return SinCosPositions(**kind, dtype=policy, name="positions")
     if kind not in POSITIONS:

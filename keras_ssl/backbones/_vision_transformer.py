@@ -46,7 +46,8 @@ class VisionTransformer(TokenTransformer):
         layers: blocks, counted from 1, whose output is given, each normalised as the last; several
             make several outputs of one call. `None` is the last.
         positions: `"learned"` (bicubic for other sizes), `"sincos"` (MAE's table), `"rotary"`,
-            `"none"`, or settings of `tokens.SinCosPositions`.
+            `"none"`, or settings of `tokens.SinCosPositions` or, with `pairs` among them, of
+            `tokens.RotaryPositions`.
         activation: `"gelu"` or `"swiglu"`.
         layer_scale: start of the blocks' `LayerScale`, or `None` without it.
         drop_path: rate of the last block; it rises linearly from 0 at the first.

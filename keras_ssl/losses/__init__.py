@@ -34,7 +34,7 @@ from keras_ssl.losses.koleo import koleo
 from keras_ssl.losses.mixed_barlow_twins import mixed_barlow_twins
 from keras_ssl.losses.nt_xent import nt_xent
 from keras_ssl.losses.prototypes import nearest_prototype, nearest_sample
-from keras_ssl.losses.reconstruction import feature_alignment, token_error
+from keras_ssl.losses.reconstruction import feature_alignment, token_error, token_variance
 from keras_ssl.losses.sie import sie
 from keras_ssl.losses.sigreg import epps_pulley, lejepa, sigreg
 from keras_ssl.losses.simlap import simlap
@@ -98,6 +98,7 @@ __all__ = [
     "swav",
     "swav_codes",
     "token_error",
+    "token_variance",
     "token_relation_kl",
     "token_sup_con",
     "vicreg",

@@ -120,6 +120,49 @@ def feature_alignment(
     return sum(errors) * ((2.0 if kind == "smooth_l1" else 1.0) / len(errors))
 
 
+@distribution.kind("local")
+def token_variance(predictions: Sequence, weights: Sequence | None = None, *, epsilon=1e-4) -> Any:
+    """Hinge `mean max(0, 1 - s)` of the deviation s of a sample's tokens, feature by feature.
+
+    Args:
+        predictions: list of `(B, N, D)`, one for each mask, N may differ; s is the mean of their
+            deviations, each the root of the unbiased variance over tokens + epsilon.
+        weights: list of `(B, N)`, 0 where a token is none, or of `None` where all are; `None` for
+            all.
+        epsilon: added to the variance.
+
+    Returns:
+        float32 scalar in [0, 1].
+
+    Raises:
+        ValueError: for no predictions, or other numbers of weights.
+
+    Source: V-JEPA, Bardes et al. 2024, released code (facebookresearch/jepa), there with weight 0.
+
+    Example:
+
+    >>> x = np.random.normal(size=(8, 16, 48))
+    >>> loss = token_variance([x, 0.1 * x[:, :4]])
+    """
+    predictions = [as_float32(x) for x in predictions]
+    given: Sequence = [None] * len(predictions) if weights is None else weights
+    if not predictions or len(given) != len(predictions):
+        raise ValueError(
+            f"token_variance takes predictions of at least one mask and weights of as many; "
+            f"received {len(predictions)} and {len(given)}."
+        )
+    deviations = []
+    for x, weight in zip(predictions, given, strict=True):
+        weight = ops.ones_like(x[..., 0]) if weight is None else as_float32(weight)
+        weight = ops.expand_dims(weight, -1)
+        count = ops.sum(weight, axis=1)
+        mean = ops.divide_no_nan(ops.sum(weight * x, axis=1), count)
+        square = ops.sum(weight * ops.square(x - mean[:, None]), axis=1)
+        # One token has no deviation.
+        deviations.append(ops.sqrt(square / ops.maximum(count - 1.0, 1.0) + epsilon))
+    return ops.mean(ops.relu(1.0 - sum(deviations) / len(deviations)))
+
+
 def _errors(predictions: Any, targets: Any, kind: str, single: bool, beta: float) -> Any:
     if kind == "cross_entropy":
         logs = ops.log_softmax(predictions, axis=-1)

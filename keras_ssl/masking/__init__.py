@@ -8,6 +8,7 @@ from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
 from keras_ssl.masking._mixing import PatchMixing
 from keras_ssl.masking._multi_block import MultiBlockMasking, block_size
+from keras_ssl.masking._multi_tube import MultiTubeMasking, SeveralMaskings
 from keras_ssl.masking._plan import Masking, MaskPlan, plan_in_order, plan_of, visible_count
 from keras_ssl.masking._random import GroupedMasking, RandomMasking
 from keras_ssl.masking._redundant import least_redundant
@@ -28,9 +29,11 @@ __all__ = [
     "Masking",
     "PatchMixing",
     "MultiBlockMasking",
+    "MultiTubeMasking",
     "RandomMasking",
     "RunningCellMasking",
     "ScheduledMasking",
+    "SeveralMaskings",
     "SpanMasking",
     "TubeMasking",
     "asked_of",

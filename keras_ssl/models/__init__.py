@@ -48,7 +48,7 @@ from keras_ssl.models.masked import (
     Uni4Eye,
     VideoMAEV2,
 )
-from keras_ssl.models.predictive import IJEPA, JointEmbeddingPredictive
+from keras_ssl.models.predictive import IJEPA, VJEPA, JointEmbeddingPredictive
 
 __all__ = [
     "AudioMAE",
@@ -100,5 +100,6 @@ __all__ = [
     "ThoraxMAE",
     "Uni4Eye",
     "VICReg",
+    "VJEPA",
     "VideoMAEV2",
 ]

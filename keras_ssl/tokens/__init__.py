@@ -12,8 +12,10 @@ from keras_ssl.tokens._positions import (
     LearnedPositions,
     RotaryPositions,
     SinCosPositions,
+    angles_at,
     rotate,
 )
+from keras_ssl.tokens._predictor import LatentPredictor
 from keras_ssl.tokens._sequence import (
     DistillationToken,
     MaskToken,
@@ -35,6 +37,7 @@ __all__ = [
     "FeatureTokenizer",
     "FeedForward",
     "LatentDecoder",
+    "LatentPredictor",
     "LatentRegressor",
     "LayerScale",
     "LearnedPositions",
@@ -48,6 +51,7 @@ __all__ = [
     "SinCosPositions",
     "TransformerBlock",
     "TransformerDecoder",
+    "angles_at",
     "attended",
     "front_and_patches",
     "gather_tokens",

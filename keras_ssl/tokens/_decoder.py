@@ -119,8 +119,7 @@ class TransformerDecoder(keras.layers.Layer):
         self.embed.build((None, None, encoded_shape[-1]))
         for part in self.blocks:
             part.build(inner)
-        start = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(self.seed, 3))
-        self.mask_token = self.add_weight(shape=(self.width,), initializer=start, name="mask_token")
+        self.mask_token = self.make_mask_token()
         self.built = True
         if not self.values:
             return
@@ -130,6 +129,11 @@ class TransformerDecoder(keras.layers.Layer):
             self.values, kernel_initializer=glorot, dtype=self.dtype_policy, name="head"
         )
         self.head.build(inner)
+
+    def make_mask_token(self) -> Any:
+        """The variable of what stands for a hidden token."""
+        start = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(self.seed, 3))
+        return self.add_weight(shape=(self.width,), initializer=start, name="mask_token")
 
     def check(self, grid: Sequence[int]) -> None:
         """Raises when a grid of tokens cannot be decoded.
@@ -194,16 +198,19 @@ class TransformerDecoder(keras.layers.Layer):
         x = self.embed(inputs)
         return x, ops.cast(self.place.table(grid, self.width), x.dtype)
 
-    def sequence(self, inputs: Any, plan: Any, grid: Sequence[int]) -> tuple[Any, Any]:
-        """Tokens for the blocks, and which of them are real."""
+    def sequence(
+        self, inputs: Any, plan: Any, grid: Sequence[int], mask_token: Any = None
+    ) -> tuple[Any, Any]:
+        """Tokens for the blocks, and which of them are real; `None` takes its own mask token."""
         x, table = self._embedded(inputs, grid)
+        mask_token = self.mask_token if mask_token is None else mask_token
         if plan.keep is None:
             before = x.shape[1] - table.shape[0]
             parts = [x[:, :before], x[:, before:] + table[None]]
         else:
             before = x.shape[1] - plan.keep.shape[1]
             kept = x[:, before:] + ops.take(table, plan.keep, axis=0)
-            wanted = ops.cast(self.mask_token, x.dtype) + ops.take(table, plan.decode, axis=0)
+            wanted = ops.cast(mask_token, x.dtype) + ops.take(table, plan.decode, axis=0)
             parts = [x[:, :before], kept, wanted]
         return ops.concatenate(parts, axis=1), attended(plan, before)
 

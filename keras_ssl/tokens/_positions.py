@@ -161,16 +161,22 @@ class RotaryPositions(keras.layers.Layer):
         grid: grid that other grids are stretched to, so that a larger image spans the same
             angles; `None` counts tokens.
         base: of the frequencies.
+        pairs: which features are turned together, `"halves"` (one of the first half with one of the
+            second) or `"neighbours"`, where each axis has its own features and what they cannot
+            share is not turned (V-JEPA 2).
+        legacy: for neighbours, the angles of V-JEPA 2's released weights: both of a pair have their
+            own, so that turning changes lengths.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Call: tokens `(B, g1, …, gd, D)` → float32 `(2, prefix + g1 ⋯ gd, head_width / 2)`: cosines
-    and sines.
+    and sines; for neighbours those of every feature, `(2, prefix + g1 ⋯ gd, head_width)`.
 
     Raises:
-        ValueError: if the axes cannot share the features.
+        ValueError: for unknown pairs, or if the axes cannot share the features.
 
     Source: RoFormer, 2021, equation 34; axial form: Rotary Position Embedding for Vision
-    Transformer, 2024, equation 10.
+    Transformer, 2024, equation 10; neighbours: V-JEPA 2, Assran et al. 2025, section 2.1, released
+    code (facebookresearch/vjepa2).
     """
 
     def __init__(
@@ -179,16 +185,27 @@ class RotaryPositions(keras.layers.Layer):
         prefix: int = 0,
         grid: Sequence[int] | None = None,
         base: float = 10000.0,
+        pairs: str = "halves",
+        legacy: bool = False,
         **kwargs: Any,
     ):
         # Half precision cannot tell the angles of neighbouring tokens far from the origin.
         super().__init__(**{"dtype": "float32", **kwargs})
         self.head_width, self.prefix, self.base = int(head_width), int(prefix), float(base)
         self.grid = None if grid is None else tuple(int(n) for n in grid)
+        self.pairs, self.legacy = pairs, bool(legacy)
+        if pairs not in ("halves", "neighbours") or (legacy and pairs == "halves"):
+            raise ValueError(
+                f"pairs are 'halves' or 'neighbours', legacy=True only with the latter; received "
+                f"pairs={pairs!r}, legacy={legacy!r}."
+            )
 
     def build(self, input_shape: Any) -> None:
         """Checks that the axes can share the features."""
         axes = len(input_shape) - 2
+        if self.pairs == "neighbours" and self.head_width >= 2 * axes:
+            self.built = True
+            return
         if self.head_width % (2 * axes):
             raise ValueError(
                 f"rotary positions share the features of a head evenly between {axes} axes in "
@@ -198,38 +215,71 @@ class RotaryPositions(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Cosines and sines of every token's angles."""
-        grid = known_grid(type(self).__name__, inputs.shape)
+        return self.angles(known_grid(type(self).__name__, inputs.shape))
+
+    def angles(self, grid: Sequence[int]) -> Any:
+        """Cosines and sines of the tokens of a grid."""
         pairs = self.head_width // (2 * len(grid))
         rates = self.base ** (-np.arange(pairs) / pairs)
         reach = self.grid or grid
         places = [np.arange(n) * (own / n) for n, own in zip(grid, reach, strict=True)]
         turned = [p.reshape(-1, 1) * rates for p in np.meshgrid(*places, indexing="ij")]
-        angles = np.pad(np.concatenate(turned, axis=1), ((self.prefix, 0), (0, 0)))
+        if self.pairs == "neighbours":
+            double = (lambda x: np.tile(x, 2)) if self.legacy else (lambda x: np.repeat(x, 2, 1))
+            turned = [double(x) for x in turned]
+        angles = np.concatenate(turned, axis=1)
+        width = self._angle_width()
+        angles = np.pad(angles, ((self.prefix, 0), (0, width - angles.shape[1])))
         return ops.convert_to_tensor(np.stack([np.cos(angles), np.sin(angles)]).astype("float32"))
 
+    def _angle_width(self) -> int:
+        return self.head_width // (2 if self.pairs == "halves" else 1)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """`(2, prefix + tokens, head_width / 2)`."""
+        """`(2, prefix + tokens, head_width / 2)`, for neighbours `head_width`."""
         grid = input_shape[1:-1]
         tokens = None if None in grid else self.prefix + int(np.prod(grid))
-        return (2, tokens, self.head_width // 2)
+        return (2, tokens, self._angle_width())
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {n: getattr(self, n) for n in ("head_width", "prefix", "grid", "base")}
+        names = ("head_width", "prefix", "grid", "base", "pairs", "legacy")
+        own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own}
 
 
 def rotate(x: Any, angles: Any) -> Any:
-    """Turns pairs of features, the first half with the second.
+    """Turns pairs of features: the first half with the second, or neighbours.
 
     Args:
         x: `(…, N, head width)` queries or keys.
-        angles: `(2, N, head width / 2)`, what `RotaryPositions` gives.
+        angles: `(2, N, head width / 2)`, or `(2, N, head width)` for neighbours, what
+            `RotaryPositions` gives.
 
     Returns:
         Tensor of the shape and dtype of `x`.
     """
     cosine, sine = ops.cast(angles[0], "float32"), ops.cast(angles[1], "float32")
-    first, second = ops.split(ops.cast(x, "float32"), 2, axis=-1)
+    whole = ops.cast(x, "float32")
+    if cosine.shape[-1] == x.shape[-1]:
+        across = ops.stack([-whole[..., 1::2], whole[..., ::2]], axis=-1)
+        return ops.cast(whole * cosine + ops.reshape(across, ops.shape(x)) * sine, x.dtype)
+    first, second = ops.split(whole, 2, axis=-1)
     turned = [first * cosine - second * sine, first * sine + second * cosine]
     return ops.cast(ops.concatenate(turned, axis=-1), x.dtype)
+
+
+def angles_at(angles: Any, ids: Any, front: int) -> Any:
+    """Angles of some tokens of every sample.
+
+    Args:
+        angles: `(2, front + L, features)`, what `RotaryPositions` gives.
+        ids: `(B, k)` integers in 0..L-1.
+        front: tokens in front, which all samples have.
+
+    Returns:
+        `(2, B, 1, front + k, features)`.
+    """
+    first = ops.zeros_like(ids[:, :1]) + ops.arange(front, dtype=ids.dtype)[None]
+    ids = ops.concatenate([first, ids + front], axis=1)
+    return ops.expand_dims(ops.take(angles, ids, axis=1), 2)

@@ -3,5 +3,6 @@
 
 from keras_ssl.models.predictive.engine import JointEmbeddingPredictive
 from keras_ssl.models.predictive.ijepa import IJEPA
+from keras_ssl.models.predictive.vjepa import VJEPA
 
-__all__ = ["IJEPA", "JointEmbeddingPredictive"]
+__all__ = ["IJEPA", "VJEPA", "JointEmbeddingPredictive"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from adapters.common import numbered, run
 from adapters.masked_models import _affine, _block, _ours, _theirs
 
-from keras_ssl import backbones, losses, masking, tokens
+from keras_ssl import backbones, losses, masking, targets, tokens
 from keras_ssl.models import IJEPA
 
 
@@ -141,7 +142,77 @@ def _positions(inputs, meta):
     return found
 
 
+def _vjepa_masks(inputs, meta):
+    grid, options = meta["grid"], meta["cfg_masks"][0]
+    layer = masking.MultiTubeMasking(
+        options["num_blocks"],
+        options["spatial_scale"],
+        options["aspect_ratio"],
+        options["temporal_scale"],
+        latest=options["max_temporal_keep"],
+    )
+    seen = masking.TubeMasking(meta["tube_ratio"], "floor_visible").visible(grid)
+    return {
+        "out_size": np.array([layer.size(grid, *draws) for draws in inputs["in_u"]], "int64"),
+        "out_tube_counts": np.array([seen, np.prod(grid) - seen], "int64"),
+    }
+
+
+def _vjepa_loss(inputs, meta):
+    count = len(numbered(inputs, "in_z"))
+
+    def loss(exponent):
+        kind = {1: "l1", 2: "l2"}[exponent]
+
+        def mean(x):
+            h = targets.standardized(x["in_h"], meta["ln_eps"])
+            errors = [
+                losses.token_error(
+                    x[f"in_z{i}"], tokens.tokens_at(h, inputs[f"in_mask{i}"]), kind=kind
+                )
+                for i in range(count)
+            ]
+            return sum(errors) / (count * exponent)
+
+        return mean
+
+    outputs = {f"out_loss_exp{p}": loss(p) for p in meta["exponents"]}
+    outputs["out_reg"] = lambda x: losses.token_variance(
+        [x[f"in_z{i}"] for i in range(count)], epsilon=meta["var_eps"]
+    )
+    return run(inputs, meta, outputs)
+
+
+def _rotary(inputs, meta):
+    def turned(legacy):
+        x, places = inputs["in_x"].astype("float32"), inputs["in_pos"]
+        layer = tokens.RotaryPositions(
+            x.shape[-1], base=float(meta["rope_base"]), pairs="neighbours", legacy=legacy
+        )
+        angles = np.asarray(layer.angles((int(places.max()) + 1,)))[:, places]
+        return tokens.rotate(x, angles)
+
+    x, ids = inputs["in_xa"].astype("float32"), inputs["in_mask"].astype("int32")
+    layer = tokens.RotaryPositions(
+        meta["head_dim"], base=float(meta["rope_base"]), pairs="neighbours", legacy=True
+    )
+    frames = int(ids.max()) // meta["grid"] ** 2 + 1
+    angles = layer.angles((frames, meta["grid"], meta["grid"]))
+    attention = tokens.SelfAttention(x.shape[-1] // meta["head_dim"])
+    attention.build(x.shape)
+    weights = [inputs[f"in_{name}"] for name in ("qkv_w", "qkv_b", "proj_w", "proj_b")]
+    attention.set_weights([w.T for w in weights])
+    return {
+        "out_rot_released": turned(True),
+        "out_rot_fixed": turned(False),
+        "out_attn": attention(x, angles=tokens.angles_at(angles, ids, 0)),
+    }
+
+
 CASES = {
+    "jepa_vjepa_masks": _vjepa_masks,
+    "jepa_vjepa_loss": _vjepa_loss,
+    "jepa_vjepa2_rope": _rotary,
     "jepa_ijepa_step": _ijepa_step,
     "jepa_mask_mechanics": _mask_mechanics,
     "jepa_ijepa_masks": _ijepa_masks,
