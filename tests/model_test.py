@@ -38,7 +38,7 @@ MODALITIES = {
     "AudioMAE": ((8, 8, 1), (2, 2)),
     "SignalMAE": ((32, 2), (2,)),
     "VideoMAEV2": ((4, 8, 8, 3), (2, 2, 2)),
-    "VJEPA": ((4, 8, 8, 3), (2, 2, 2)),
+    **dict.fromkeys(("VJEPA", "SALT"), ((4, 8, 8, 3), (2, 2, 2))),
 }
 SEQUENCE = {"vectors": (12, 5), "real": (12,)}
 VOLUME = (8, 8, 8, 1)

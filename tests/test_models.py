@@ -14,6 +14,7 @@ from model_test import (
     nested_views,
     one_view,
     run_model_test,
+    small_tokens,
     small_transformer,
     train,
     weights,
@@ -150,6 +151,7 @@ SMALL = {
     },
     models.IJEPA: BLOCKS,
     models.VJEPA: {**TUBES, "momentum": 0.9, "variance_weight": 0.1},
+    models.SALT: {**TUBES, "teacher": small_tokens("SALT", 8, seed=7), "teacher_epochs": 0},
 }
 # Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, NNCLR
 # MoCo v2's, MMC iBOT's), by the numbers of devices. Tracing four, compiling and half precisions

@@ -415,6 +415,57 @@ def test_the_predictor_turns_as_the_encoder_does():
         tokens.RotaryPositions(12, pairs="both")
 
 
+# --- a teacher that learns pixels first ---
+
+
+def salt(**options):
+    defaults = {"teacher": small_tokens("SALT", 8, seed=7), "teacher_decoder": (12, 1, 2)}
+    defaults |= {"masking": masking.SeveralMaskings(TUBES), "predictor": (12, 1, 2), "watch": 0}
+    return models.SALT(small_tokens("SALT"), **{**defaults, "seed": 0, **options})
+
+
+def test_one_call_teaches_freezes_and_learns(tmp_path, monkeypatch):
+    model, x, teach, taught = salt(), clips(8), models.SALT._teach, []
+
+    def teach_and_look(self, *args, **kwargs):
+        teach(self, *args, **kwargs)
+        taught.append(self.teacher.network.get_weights())
+
+    monkeypatch.setattr(models.SALT, "_teach", teach_and_look)
+    model.compile(keras.optimizers.SGD(0.5))
+    before = model.teacher.network.get_weights()
+    student = model.encoder.get_weights()
+    model.fit(x, batch_size=8, epochs=5, verbose=0)
+    assert len(model.teacher_history.epoch) == 1 and len(model.history.epoch) == 5
+    assert "reconstruction" in model.teacher_history.history
+    now = model.teacher.network.get_weights()
+    assert sum(not np.array_equal(a, b) for a, b in zip(before, now, strict=True)) > 10
+    pairs = zip(student, model.encoder.get_weights(), strict=True)
+    assert all(not np.array_equal(a, b) for a, b in pairs)
+    model.save(tmp_path / "model.keras")
+    again = keras_ssl.load_model(tmp_path / "model.keras")
+    again.fit(x, batch_size=8, verbose=0)
+    assert len(taught) == 1
+    for network in (model.teacher.network, again.teacher.network):
+        kept = zip(taught[0], network.get_weights(), strict=True)
+        assert all(np.array_equal(a, b) for a, b in kept)
+    np.testing.assert_array_equal(model(x), model.encoder(x))
+
+
+def test_predicting_nothing_costs_what_latents_are_large():
+    model, x = salt(), clips()
+    model.predictor.head.kernel.assign(np.zeros((12, 8)))
+    plans = model.plan_for(x, model.encoder, SEED)
+    latents = model.target(x)
+    means = []
+    for plan in plans:
+        wanted = np.abs(np.asarray(masking.asked_of(latents, plan))).mean(-1)
+        means.append(wanted[np.asarray(masking.each_alone(plan).asked)].mean())
+    assert loss_of(model, x, plans) == pytest.approx(np.mean(means), rel=1e-5)
+    with pytest.raises(ValueError, match="SALT's teacher learns from hidden tokens"):
+        salt(teacher=keras.layers.Dense(3))
+
+
 # --- collapse ---
 
 

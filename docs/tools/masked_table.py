@@ -17,7 +17,7 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "AudioMAE": ((32, 32, 1), (4, 4)),
     "SignalMAE": ((64, 1), (4,)),
     "VideoMAEV2": ((4, 32, 32, 3), (2, 4, 4)),
-    "VJEPA": ((4, 32, 32, 3), (2, 4, 4)),
+    **dict.fromkeys(("VJEPA", "SALT"), ((4, 32, 32, 3), (2, 4, 4))),
 }
 DECODER = ("width", "depth", "heads", "window", "hidden", "fusion")
 OPTIONS = {

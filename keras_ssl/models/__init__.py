@@ -48,7 +48,7 @@ from keras_ssl.models.masked import (
     Uni4Eye,
     VideoMAEV2,
 )
-from keras_ssl.models.predictive import IJEPA, VJEPA, JointEmbeddingPredictive
+from keras_ssl.models.predictive import IJEPA, SALT, VJEPA, JointEmbeddingPredictive
 
 __all__ = [
     "AudioMAE",
@@ -86,6 +86,7 @@ __all__ = [
     "PositionPrediction",
     "NNCLR",
     "Noise2Score",
+    "SALT",
     "SIE",
     "SLA",
     "SiT",

@@ -3,6 +3,7 @@
 
 from keras_ssl.models.predictive.engine import JointEmbeddingPredictive
 from keras_ssl.models.predictive.ijepa import IJEPA
+from keras_ssl.models.predictive.salt import SALT
 from keras_ssl.models.predictive.vjepa import VJEPA
 
-__all__ = ["IJEPA", "VJEPA", "JointEmbeddingPredictive"]
+__all__ = ["IJEPA", "SALT", "VJEPA", "JointEmbeddingPredictive"]
