@@ -415,6 +415,57 @@ def test_the_predictor_turns_as_the_encoder_does():
         tokens.RotaryPositions(12, pairs="both")
 
 
+# --- few features for a group of latents ---
+
+
+def sparse(**options):
+    defaults = {"masking": masking.MultiBlockMasking(**BLOCKS), "predictor": (12, 1, 2)}
+    defaults |= {"views": None, "watch": 0, "seed": 0, "groups": 3}
+    return models.SparseJEPA(encoder(), **{**defaults, **options})
+
+
+def test_without_weight_it_is_ijepa_to_the_bit():
+    found = []
+    for model in (ijepa(), sparse(sparsity=0.0)):
+        model.compile(keras.optimizers.SGD(0.5, momentum=0.9))
+        for step in range(2):
+            model.fit(images(8, seed=step), batch_size=8, verbose=0)
+        found.append(model.get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_columns_of_groups_are_counted_by_their_lengths():
+    model, x = sparse(sparsity=0.3), floats()
+    plan = model.plan_for(x, model.encoder, SEED)
+    kernel = model.predictor.head.kernel
+    value = np.random.default_rng(0).normal(size=(12, 12)).astype("float32")
+    value[3, 4:8] = 0.0
+    kernel.assign(value)
+    with tf.GradientTape() as tape:
+        found = model.compute_losses({"inputs": x, "plan": plan}, True)["sparsity"]
+    lengths = np.sqrt((value.reshape(12, 3, 4) ** 2).sum(-1))
+    assert float(found) == pytest.approx(0.3 * lengths.sum(), rel=1e-5)
+    # Latents 0 to 3 are the first group; a column of zeros has no direction.
+    want = 0.3 * value.reshape(12, 3, 4) / np.maximum(lengths, 1e-9)[..., None]
+    np.testing.assert_allclose(tape.gradient(found, kernel.value), want.reshape(12, 12), atol=1e-5)
+
+
+def test_short_columns_become_zero_by_proximal_steps():
+    model = sparse(sparsity=1.0, proximal=True)
+    kernel = model.predictor.head.kernel
+    value = np.full((12, 12), 1e-3, "float32")
+    value[:, 8:] = 2.0
+    kernel.assign(value)
+    model.compile(keras.optimizers.SGD(0.5))
+    assert model.fit(floats(8), batch_size=8, verbose=0).history["sparsity"][0] > 12.0
+    kernel = np.asarray(kernel).reshape(12, 3, 4)
+    assert np.all(kernel[:, :2] == 0.0)
+    # Of a length of 4 a half is gone, whatever the gradient of predictions adds.
+    np.testing.assert_allclose(np.linalg.norm(kernel[:, 2], axis=-1), 3.5, atol=0.3)
+    with pytest.raises(ValueError, match="12 latents into groups of equal size.*groups=5"):
+        sparse(groups=5)
+
+
 # --- a teacher that learns pixels first ---
 
 

@@ -80,6 +80,7 @@ TABLE = {
     "mae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "ijepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
     "ijepa_imagenet": (600, 2048, 1e-3, 40, 1e-3, 0.04, None, None),
+    "sparse_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
     "vjepa_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
@@ -121,6 +122,7 @@ VIEWS = {
     "ThoraxMAE": "thorax_mae",
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE", "VJEPA")),
     "MaskAlign": "mae",
+    "SparseJEPA": "ijepa",
     "HybridDistillation": "mae",
     "G2SD": "mae",
 }
@@ -153,6 +155,7 @@ SETTINGS = {
     "cae_cifar": {"codes": 512, "alignment_weight": 2.0, "loss": "cross_entropy"},
     "ijepa_cifar": {"loss": "smooth_l1", "normalize": True},
     "ijepa_imagenet": {"loss": "smooth_l1", "normalize": True},
+    "sparse_jepa_cifar": {"groups": 2, "sparsity": 1e-4},
     "vjepa_videomix": {"loss": "l1", "normalize": True, "variance_weight": 0.0},
     "cae_imagenet": {"codes": 8192, "layer_scale": 0.1, "drop_path": 0.1},
     "crop_mae_imagenet": {"loss": "l2", "decode": None},
@@ -240,6 +243,10 @@ TRANSFORMERS = {
     ),
     "mask_align_imagenet": ("base", {"positions": "sincos", "drop_path": 0.1, **GLOROT}),
     "ijepa_cifar": ("tiny", {"patch": 4, "class_token": False, "positions": "sincos", **GLOROT}),
+    "sparse_jepa_cifar": (
+        "tiny",
+        {"patch": 4, "class_token": False, "positions": "sincos", **GLOROT},
+    ),
     "ijepa_imagenet": ("base", {"class_token": False, "positions": "sincos"}),
     "franca_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "franca_imagenet": (
@@ -308,6 +315,8 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
         narrow |= {"regressor": (1, 1), "decoder": (1, 1)}
     if "predictor" in recipe.model:
         narrow["model"] = {**recipe.model, "predictor": (8, 1, 1)}
+        # Of the six latents of a narrow encoder.
+        narrow["model"] |= {"groups": 2} if "groups" in recipe.model else {}
     images = shape.get("image") if isinstance(shape, dict) else shape
     if isinstance(recipe.backbone, recipes.Transformer):
         backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)

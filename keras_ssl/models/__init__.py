@@ -48,7 +48,13 @@ from keras_ssl.models.masked import (
     Uni4Eye,
     VideoMAEV2,
 )
-from keras_ssl.models.predictive import IJEPA, SALT, VJEPA, JointEmbeddingPredictive
+from keras_ssl.models.predictive import (
+    IJEPA,
+    SALT,
+    VJEPA,
+    JointEmbeddingPredictive,
+    SparseJEPA,
+)
 
 __all__ = [
     "AudioMAE",
@@ -96,6 +102,7 @@ __all__ = [
     "SimSiam",
     "SparK",
     "SparseAutoencoder",
+    "SparseJEPA",
     "SupCon",
     "SwAV",
     "ThoraxMAE",
