@@ -141,6 +141,8 @@ def encoder_for(cls):
         return backbones.TokenTransformer(tokenizer, SEQUENCE, 1, 2, seed=0)
     if cls.__name__ == "PositionPrediction":
         return small_transformer(positions="none")
+    if cls.__name__ == "DSeqJEPA":
+        return small_transformer(pooling="mean")
     if issubclass(cls, models.JointEmbeddingPredictive):
         return small_transformer(class_token=False)
     if cls.__name__ == "SiT":

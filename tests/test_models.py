@@ -152,6 +152,7 @@ SMALL = {
     models.IJEPA: BLOCKS,
     models.VJEPA: {**TUBES, "momentum": 0.9, "variance_weight": 0.1},
     models.SparseJEPA: {**BLOCKS, "groups": 3, "sparsity": 1e-3},
+    models.DSeqJEPA: {**BLOCKS, "regions": 3, "least": 0.1},
     models.SALT: {**TUBES, "teacher": small_tokens("SALT", 8, seed=7), "teacher_epochs": 0},
 }
 # Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, NNCLR

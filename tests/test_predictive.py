@@ -466,6 +466,105 @@ def test_short_columns_become_zero_by_proximal_steps():
         sparse(groups=5)
 
 
+# --- region after region ---
+
+
+def dseq(**options):
+    defaults = {"masking": masking.MultiBlockMasking(**BLOCKS), "predictor": (12, 1, 2)}
+    defaults |= {"views": None, "watch": 0, "seed": 0, "least": 0.1}
+    return models.DSeqJEPA(encoder(class_token=True, pooling="mean"), **{**defaults, **options})
+
+
+def test_regions_part_the_grid_and_contexts_grow():
+    saliency = np.random.default_rng(0).normal(size=(50, 64)).astype("float32")
+    regions = np.asarray(masking.salient_regions(saliency, (8, 8), 4, 0.05))
+    assert regions.shape == (50, 4, 64) and np.all(regions.sum(1) == 1.0)
+    seen, asked = (np.asarray(x) for x in masking.region_sequence(regions))
+    assert np.all(np.diff(seen, axis=1) >= 0) and np.all(seen * asked == 0)
+    sizes, first = regions.sum(2), regions[:, :-1]
+    assert np.all((sizes[:, :-1] == 0) | (sizes[:, :-1] >= 0.05 * 64))
+    means = (first * saliency[:, None]).sum(2) / np.maximum(sizes[:, :-1], 1)
+    means = np.where(sizes[:, :-1] > 0, means, -np.inf)
+    assert np.all(np.sort(means, axis=1)[:, ::-1] == means)
+
+
+def test_connected_sets_follow_every_bend():
+    lines = ["#######", "......#", "#####.#", "#.....#", "#.#####", "#......", ".######"]
+    flags = np.array([[c == "#" for c in "".join(lines)]])
+    labels = np.asarray(masking.components(flags, (7, 7)))
+    assert set(np.unique(labels)) == {0, 35, 49} and np.all((labels > 0) == flags)
+    apart = np.array([[1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]], bool)
+    assert np.asarray(masking.components(apart, (4, 4))).max(1) == 14
+    assert len(np.unique(masking.components(apart, (4, 4)))) == 4
+
+
+def test_without_regions_it_is_ijepa_and_two_regions_are_one_prediction():
+    network = encoder(class_token=True, pooling="mean")
+    plain, without = ijepa(network), dseq(sequence=0.0)
+    x = floats()
+    views = without.make_views(x)
+    want = loss_of(plain, x, views["plan"])
+    assert float(without.compute_losses(views, False)["prediction"]) == pytest.approx(want, 1e-6)
+    both, always = dseq(sequence=0.5, regions=2), dseq(sequence=1.0, regions=2)
+    for model in (plain, both, always):
+        model.teacher_encoder.prefix.tokens[0].assign(np.arange(12.0)[None, None])
+    views = always.make_views(x)
+    want = loss_of(plain, x, views["regions"])
+    assert float(always.compute_losses(views, False)["prediction"]) == pytest.approx(want, rel=1e-5)
+    # By chance one of both counts.
+    found = {
+        chosen: float(both.compute_losses({**views, "chosen": chosen}, False)["prediction"])
+        for chosen in (0.0, 1.0)
+    }
+    assert found[1.0] == pytest.approx(want, rel=1e-5)
+    assert found[0.0] == pytest.approx(loss_of(plain, x, views["plan"]), rel=1e-5)
+
+
+def test_regions_are_the_teachers_and_predictions_do_not_see_them():
+    model, x = dseq(regions=3, sequence=1.0, context=1.0, predicted=1.0), floats(8)
+    network = model.teacher_encoder
+    states = network.hidden_states(x, blocks=[1])[0]
+    token = np.asarray(network.prefix.tokens[0])[0, 0]
+    want = np.asarray(network.norm(states))[:, 1:] @ token / np.sqrt(12)
+    np.testing.assert_allclose(model.saliency(states), want, atol=1e-6)
+    # Two spots, the first the brighter one.
+    spots = np.zeros((8, 16), "float32")
+    spots[:, [0, 1]], spots[:, [10, 11]] = 1.0, 0.9
+    model.saliency = lambda tokens: spots
+    plan = model.make_views(x)["regions"]
+    assert plan.keep.shape[0] == plan.decode.shape[0] == 16
+    seen = 1.0 - np.asarray(plan.mask)
+    asked = np.zeros((16, 16))
+    for row, (ids, real) in enumerate(zip(plan.decode[:, 0], plan.asked[:, 0], strict=True)):
+        asked[row, np.asarray(ids)[np.asarray(real)]] = 1.0
+    assert np.all(seen * asked == 0) and asked.sum() > 0
+    first, second = seen.reshape(8, 2, 16).swapaxes(0, 1)
+    assert np.array_equal(second, first + asked.reshape(8, 2, 16)[:, 0])
+    assert np.all(second + asked.reshape(8, 2, 16)[:, 1] == 1.0)
+    hidden = np.asarray(tokens.spread(plan.mask, (4, 4), (4, 4)))
+    again = np.repeat(x, 2, axis=0)
+    changed = np.where(hidden > 0, 0.5, again).astype("float32")
+    for one, other in zip(model.encode(again, plan), model.encode(changed, plan), strict=True):
+        np.testing.assert_allclose(one[0], other[0], atol=1e-5)
+    part = dseq(regions=3).make_views(x)["regions"]
+    assert part.keep.shape == (16, int(16 * 0.6)) and part.decode.shape == (16, 1, 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"regions": 1}, "at least 2 regions"),
+        ({"block": 2}, "a block of the encoder's 1"),
+        ({"least": 0.0}, "shares in"),
+    ],
+)
+def test_regions_that_cannot_be_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        dseq(**options)
+    with pytest.raises(ValueError, match="compares patches with the class token"):
+        models.DSeqJEPA(encoder(), masking.MultiBlockMasking(**BLOCKS), (12, 1, 2), views=None)
+
+
 # --- a teacher that learns pixels first ---
 
 

@@ -51,7 +51,7 @@ def _parts(cls: type) -> list[str]:
 
     name, sizes = cls.__name__, {"depth": 1, "heads": 2}
     if issubclass(cls, models.JointEmbeddingPredictive):
-        sizes |= {"class_token": False}
+        sizes |= {"class_token": name == "DSeqJEPA", "pooling": "mean"}
     if name == "LVMAE":
         encoder = backbones.TokenTransformer(tokens.EmbeddingTokenizer(24), (16, 8), **sizes)
     elif name in SHAPES:

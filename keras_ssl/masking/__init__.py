@@ -12,6 +12,13 @@ from keras_ssl.masking._multi_tube import MultiTubeMasking, SeveralMaskings
 from keras_ssl.masking._plan import Masking, MaskPlan, plan_in_order, plan_of, visible_count
 from keras_ssl.masking._random import GroupedMasking, RandomMasking
 from keras_ssl.masking._redundant import least_redundant
+from keras_ssl.masking._regions import (
+    components,
+    otsu_threshold,
+    region_plan,
+    region_sequence,
+    salient_regions,
+)
 from keras_ssl.masking._scheduled import ScheduledMasking
 from keras_ssl.masking._show import show
 from keras_ssl.masking._span import SpanMasking
@@ -39,15 +46,20 @@ __all__ = [
     "asked_of",
     "block_size",
     "colored_noise",
+    "components",
     "decode_of",
     "decode_part",
     "each_alone",
     "least_redundant",
     "only_real",
+    "otsu_threshold",
     "plan_in_order",
     "plan_of",
     "predecessor_similarity",
+    "region_plan",
+    "region_sequence",
     "running_cells",
+    "salient_regions",
     "show",
     "visible_count",
 ]

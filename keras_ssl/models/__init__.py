@@ -52,6 +52,7 @@ from keras_ssl.models.predictive import (
     IJEPA,
     SALT,
     VJEPA,
+    DSeqJEPA,
     JointEmbeddingPredictive,
     SparseJEPA,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "DCL",
     "DCLW",
     "DINO",
+    "DSeqJEPA",
     "DeepClusterV2",
     "DirectPred",
     "Franca",

@@ -209,7 +209,28 @@ def _rotary(inputs, meta):
     }
 
 
+def _dseq_regions(inputs, meta):
+    count, grid = meta["regions"], (meta["grid"],) * 2
+    saliency = (inputs["in_z"] * inputs["in_q"]).sum(-1) / np.sqrt(inputs["in_z"].shape[-1])
+    regions = masking.salient_regions(saliency, grid, count, meta["alpha"])
+    seen, asked = (np.asarray(x) for x in masking.region_sequence(regions))
+    asked = asked.reshape(-1, asked.shape[-1])
+    # The released masks lag: the second context has no more than the first.
+    late = seen[:, [max(n - 1, 0) for n in range(count - 1)]].reshape(asked.shape)
+    loss = losses.token_error(
+        inputs["in_pred"], inputs["in_tgt"], asked, "smooth_l1", meta["smooth_l1_beta"]
+    )
+    return {
+        "out_regions": np.asarray(regions).astype("uint8"),
+        "out_context_mask_code": (1 - late).astype("uint8"),
+        "out_target_mask_code": asked.astype("uint8"),
+        "out_context_visible_paper": seen.astype("uint8"),
+        "out_loss": loss,
+    }
+
+
 CASES = {
+    "jepa_dseq_regions": _dseq_regions,
     "jepa_vjepa_masks": _vjepa_masks,
     "jepa_vjepa_loss": _vjepa_loss,
     "jepa_vjepa2_rope": _rotary,
