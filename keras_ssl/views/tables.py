@@ -4,6 +4,7 @@
 import difflib
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 from keras_ssl.views.colour import (
     ColorJitter,
@@ -243,7 +244,7 @@ def build(row: Row, image_shape, *, exact: bool = False) -> Pipeline:
     size = row.size or tuple(image_shape[:2])
     interpolation = row.interpolation if exact else "bilinear"
     crop = RandomResizedCrop(size, row.area, interpolation=interpolation)
-    members = [crop if row.shift is None else Affine(shift=row.shift)]
+    members: list[Any] = [crop if row.shift is None else Affine(shift=row.shift)]
     members += [HorizontalFlip()] if row.flip else []
     brightness, contrast, saturation, hue = row.jitter
     mean, std = row.normalize
