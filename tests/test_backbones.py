@@ -80,7 +80,9 @@ def test_batch_norms_follow_the_papers_and_are_synchronized():
     ]
 
 
-@pytest.mark.parametrize("name", ["convnet", "resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["convnet", "resnet18", pytest.param("resnet50", marks=pytest.mark.slow)]
+)
 def test_saved_encoder_gives_the_same_output(name, tmp_path):
     options = {} if name == "convnet" else {"width": 4}
     model = backbones.get(name, (16, 16, 1), seed=0, **options)
@@ -144,11 +146,13 @@ def test_keras_applications_network_becomes_an_encoder():
     np.testing.assert_allclose(encoder(images(32)), want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keras_applications_leaves_preprocessing_to_the_views():
     encoder = backbones.from_keras_applications("EfficientNetV2B0", (32, 32, 3))
     assert not any(isinstance(layer, keras.layers.Rescaling) for layer in encoder.layers)
 
 
+@pytest.mark.slow
 def test_keras_applications_warns_of_built_in_rescaling(caplog):
     backbones.from_keras_applications("EfficientNetB0", (32, 32, 3))
     assert "Rescaling(255)" in caplog.text

@@ -203,7 +203,7 @@ def model(kind):
 
 
 COLLAPSES = (
-    "no stop-gradient",
+    pytest.param("no stop-gradient", marks=pytest.mark.slow),
     pytest.param("teacher without momentum or predictor", marks=pytest.mark.slow),
     pytest.param("no variance", marks=pytest.mark.slow),
     "constant",

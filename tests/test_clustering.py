@@ -292,7 +292,7 @@ def test_foreign_prototypes_are_normalized_before_the_forward_pass():
     assert train(plain, 1)[0]["loss"] == pytest.approx(train(long, 1)[0]["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_frozen_prototypes_do_not_move_and_move_afterwards(replicas):
     from strategies import scope
 

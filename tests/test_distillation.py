@@ -346,6 +346,7 @@ def monitored(**options):
     return " ".join(told), history
 
 
+@pytest.mark.slow
 def test_a_warm_teacher_collapses_to_the_even_distribution_and_is_named():
     told, history = monitored(teacher_temperature=1.0)
     assert "uniform collapse" in told and "ln K = 4.16" in told and "one-hot" not in told
@@ -359,6 +360,7 @@ def test_without_centring_one_prototype_takes_all_and_is_named():
     assert history["prototype_entropy"][-1] < 0.05
 
 
+@pytest.mark.slow
 def test_a_healthy_teacher_is_not_warned_of():
     told, history = monitored(momentum=0.99)
     assert not told

@@ -144,7 +144,13 @@ MODALITIES = {
 }
 
 
-@pytest.mark.parametrize("name", list(MODALITIES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("signal", "video"),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("spectrogram", "volume")),
+    ],
+)
 def test_the_modality_is_only_the_tokenizer(name):
     patch, shape = MODALITIES[name]
     encoder = backbones.TokenTransformer(tokens.PatchTokenizer(patch, 12, seed=0), shape, 1, 2)

@@ -55,7 +55,14 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+# Variants of what others show already.
+LONG = ("large_from_larger", "shrinking", "bicubic", "rotation", "two_blurs")
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=pytest.mark.slow) if v in LONG else v for v in VARIANTS],
+)
 def test_fused_equals_sequential(variant):
     size = 128 if variant == "large_from_larger" else 24
     images = photos(size=size)

@@ -105,9 +105,7 @@ class PositionPrediction(MaskedModeling):
         """A head of hidden widths."""
         return MLPDecoder(values, size, **options)
 
-    def error(
-        self, predicted: Any, inputs: Any, plan: MaskPlan, target: Any, training: bool
-    ) -> Any:
+    def compared(self, predicted: Any, wanted: Any, plan: MaskPlan) -> Any:
         """The cross-entropy of all patches."""
         every = plan._replace(mask=ops.ones_like(plan.mask))
-        return super().error(predicted, inputs, every, target, training)
+        return super().compared(predicted, wanted, every)
