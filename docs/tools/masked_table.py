@@ -99,6 +99,7 @@ def _teachers(name: str, encoder: Any) -> dict[str, Any]:
     return {
         "MaskAlign": {"teacher": encoder, "levels": 1},
         "HybridDistillation": both,
+        "SALT": {"teacher": encoder},
         "G2SD": {"teacher": mae and models.MAE(encoder, **mae), "teacher_block": 1},
     }.get(name, {})
 

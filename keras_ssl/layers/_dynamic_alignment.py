@@ -44,8 +44,8 @@ class DynamicAlignment(keras.layers.Layer):
 
     Example:
         >>> states = encoder.hidden_states(images)
-        >>> [level.shape for level in DynamicAlignment(768, levels=2)(states)]
-        [(8, 197, 768), (8, 197, 768)]
+        >>> tuple(level.shape for level in DynamicAlignment(768, levels=2)(states))
+        ((8, 197, 768), (8, 197, 768))
     """
 
     def __init__(

@@ -196,8 +196,8 @@ class SeveralMaskings(keras.layers.Layer):
 
     Example:
         >>> both = SeveralMaskings([RandomMasking(0.75), RandomMasking(0.5)])
-        >>> [plan.keep.shape[1] for plan in both.plan(8, (16,), distribution.fixed_seed(0))]
-        [4, 8]
+        >>> tuple(p.keep.shape[1] for p in both.plan(8, (16,), distribution.fixed_seed(0)))
+        (4, 8)
     """
 
     def __init__(self, strategies: Sequence[keras.Layer], **kwargs: Any):
