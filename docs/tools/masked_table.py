@@ -94,13 +94,12 @@ def _teachers(name: str, encoder: Any) -> dict[str, Any]:
     """What a method learns from, besides samples."""
     from keras_ssl import models
 
-    both = {"teacher": encoder, "relation_teacher": encoder}
-    mae = {"decoder": (24, 1, 2)} if name == "G2SD" else None
+    if name == "G2SD":
+        return {"teacher": models.MAE(encoder, decoder=(24, 1, 2)), "teacher_block": 1}
     return {
         "MaskAlign": {"teacher": encoder, "levels": 1},
-        "HybridDistillation": both,
+        "HybridDistillation": {"teacher": encoder, "relation_teacher": encoder},
         "SALT": {"teacher": encoder},
-        "G2SD": {"teacher": mae and models.MAE(encoder, **mae), "teacher_block": 1},
     }.get(name, {})
 
 

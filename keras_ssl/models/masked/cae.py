@@ -124,10 +124,10 @@ class CAE(MaskedModeling):
         where = {"plan": plan, "grid": self.encoder.grid_of(inputs), "training": training}
         latents = self.regressor(self.encode(inputs, plan, training), **where)
         predicted = self.decoder(latents, **where)
-        wanted = self.alignment_target(inputs, plan)
-        aligned = losses.token_error(latents, wanted, plan.weight)
+        aligned = losses.token_error(latents, self.alignment_target(inputs, plan), plan.weight)
+        codes = self.target(inputs, training=training)
         return {
-            "reconstruction": self.error(predicted, inputs, plan, self.target, training),
+            "reconstruction": self.compared(predicted, codes, plan),
             "alignment": self.alignment_weight * aligned,
         }
 

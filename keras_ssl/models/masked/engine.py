@@ -338,12 +338,6 @@ class MaskedModeling(EncoderModel):
         """Terms of predictions alone, `(B · m, q, P)` for each term that is decoded and plan."""
         return {}
 
-    def error(
-        self, predicted: Any, inputs: Any, plan: MaskPlan, target: Any, training: bool
-    ) -> Any:
-        """The error of predictions `(B, q, P)` of what a target says of samples."""
-        return self.compared(predicted, target(inputs, training=training), plan)
-
     def compared(self, predicted: Any, wanted: Any, plan: MaskPlan) -> Any:
         """The error of predictions `(B, q, P)`, or `(B · m, q, P)` of m sets, of `(B, L, P)`."""
         if plan.decode is None:

@@ -108,8 +108,9 @@ class MixedAE(MaskedModeling):
             predicted = self.decoder(encoded, plan=plan, **where)
         patches = self.mixed(encoded)[:, self.encoder.prefix.count :]
         contrast = losses.token_sup_con(patches, self.sources(plan), temperature=self.temperature)
+        wanted = self.target(inputs, training=training)
         return {
-            "reconstruction": self.error(predicted, inputs, plan, self.target, training),
+            "reconstruction": self.compared(predicted, wanted, plan),
             "recognition": self.recognition_weight * contrast,
         }
 
