@@ -5,6 +5,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Half of the time of many short tests is the compiler's, for programs that run once or twice. XLA
@@ -63,12 +64,13 @@ def pytest_collection_modifyitems(config, items):
     third = os.environ.get("KERAS_SSL_SLOW_THIRD")
     wanted = "slow" in (config.option.markexpr or "")
     named = any("::" in str(argument) for argument in config.args)
-    keep, drop, seen = [], [], 0
+    keep, drop = [], []
     for item in items:
         slow = item.get_closest_marker("slow") is not None
         if slow and third is not None:
-            (keep if seen % 3 == int(third) % 3 else drop).append(item)
-            seen += 1
+            # By its name: a test that comes or goes moves no other one.
+            mine = zlib.crc32(item.nodeid.encode()) % 3 == int(third) % 3
+            (keep if mine else drop).append(item)
         elif slow and not (wanted or named):
             drop.append(item)
         else:
@@ -107,10 +109,15 @@ def eagerly():
 
 
 @pytest.fixture
-def without_graphs(monkeypatch):
-    """Models on one device run op by op: tracing a step takes longer than few of them do."""
+def without_graphs(request, monkeypatch):
+    """Models on one device run op by op: tracing a step takes longer than few of them do.
+
+    A slow test has many steps, and keeps its graphs.
+    """
     from keras_ssl.core import SSLModel
 
+    if request.node.get_closest_marker("slow"):
+        return
     compile_model = SSLModel.compile
 
     def compile_without_graph(model, *args, **kwargs):

@@ -354,6 +354,7 @@ def test_a_warm_teacher_collapses_to_the_even_distribution_and_is_named():
     assert history["assignment_entropy"][-1] > 0.98
 
 
+@pytest.mark.slow
 def test_without_centring_one_prototype_takes_all_and_is_named():
     told, history = monitored(center_momentum=1.0, teacher_temperature=0.02, momentum=0.5)
     assert "one-hot collapse" in told and "uniform" not in told

@@ -234,6 +234,7 @@ def taught():
 SPECIFIC = {"recipe": "g2sd", "base_rate": 0.3}
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_from_a_teacher(taught, tmp_path, eagerly):
     encoder, (x, y) = transformer(width=8, **GLOROT), stripes()
     before = values(taught.model)

@@ -190,6 +190,7 @@ def test_gradients_reach_the_student_and_not_the_teacher():
     assert id(model.predictor) not in followed and id(model.decoder) not in followed
 
 
+@pytest.mark.slow
 def test_teachers_follow_after_the_step():
     model = build(models.MMC, SMALL)
     pairs = model.teachers()

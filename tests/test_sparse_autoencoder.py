@@ -31,7 +31,7 @@ def rows(count=32, width=6):
     return RNG.normal(size=(count, width)).astype("float32")
 
 
-@pytest.mark.parametrize("activation", ["relu", "topk"])
+@pytest.mark.parametrize("activation", [pytest.param("relu", marks=pytest.mark.slow), "topk"])
 def test_it_finds_the_atoms_of_a_planted_dictionary(activation):
     x, atoms = planted()
     options = {"topk": {"k": 3, "auxiliary_k": 8, "dead_after": 20}, "relu": {"l1": 0.3}}

@@ -10,6 +10,8 @@ from model_test import images, small_transformer
 from keras_ssl import backbones, layers, losses, masking, models
 from keras_ssl.core import distribution
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SEED = distribution.fixed_seed(3)
 
 
