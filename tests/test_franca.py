@@ -183,6 +183,9 @@ def test_the_loss_is_the_papers(small):
     assert float(found["patches"]) == pytest.approx(patches, rel=1e-4)
     spread = 0.1 * sum(float(losses.koleo(feature)) for feature in features)
     assert float(found["koleo"]) == pytest.approx(spread, rel=1e-4)
+    # What is watched are the prototypes of the widest level.
+    widest = balanced(model.teacher_projector(shown[0][:, 0])[1])
+    np.testing.assert_allclose(model.prototype_probabilities(crops[0]), widest, atol=1e-5)
 
 
 @pytest.mark.slow

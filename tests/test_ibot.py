@@ -26,8 +26,13 @@ def test_large_crops_are_masked_each_in_its_own_way():
 
 
 def test_the_losses_are_dinos_and_that_of_masked_patches():
-    model = build(models.IBOT, {**SMALL, "masking": masking.BlockMasking(probability=1.0)})
+    options = {"masking": masking.BlockMasking(probability=1.0), "patch_temperature": 0.06}
+    model = build(models.IBOT, {**SMALL, **options})
     made = seen_by(model)
+    # Centres of two kinds, so that none stands for the other.
+    centers = np.random.default_rng(0).normal(0.0, 0.02, (2, 12)).astype("float32")
+    model.center.value.assign(centers[0])
+    model.patch_center.value.assign(centers[1])
     found = model.compute_losses(made, training=False)
     students, patches, teachers, targets = [], [], [], []
     for crop, mask in zip(made["views"], made["masks"], strict=True):
@@ -37,11 +42,11 @@ def test_the_losses_are_dinos_and_that_of_masked_patches():
         patches.append(model.projector(hidden[:, 1:]))
         teachers.append(model.teacher_projector(shown[:, 0]))
         targets.append(model.teacher_projector(shown[:, 1:]))
-    want = losses.dino(students, teachers, np.zeros(12))
+    want = losses.dino(students, teachers, centers[0])
     assert float(found["class_token"]) == pytest.approx(float(want), rel=1e-4)
     parts = []
     for student, target, mask in zip(patches, targets, made["masks"], strict=True):
-        p = tf.nn.softmax(target / 0.04)
+        p = tf.nn.softmax((target - centers[1]) / 0.06)
         entropy = -np.sum(p * tf.nn.log_softmax(student / 0.1), axis=-1)
         flat = np.asarray(mask).reshape(6, 16)
         rows = zip(entropy, flat, strict=True)

@@ -50,6 +50,11 @@ def test_patches_are_ibots():
     want = parent.compute_losses(made, training=False)["patches"]
     found = model.compute_losses(made, training=False)["patches"]
     assert float(found) == pytest.approx(float(want), rel=1e-5)
+    for either in (model, parent):
+        either.compute_losses(made, training=True)
+        either.patch_center.move()
+    assert np.any(model.patch_center.value != 0)
+    np.testing.assert_allclose(model.patch_center.value, parent.patch_center.value, atol=1e-6)
 
 
 def test_class_tokens_without_masks_are_moco_v3s():
