@@ -16,7 +16,14 @@ def images(side=16, channels=3, seed=0):
     return np.random.default_rng(seed).uniform(size=(3, side, side, channels)).astype("float32")
 
 
-@pytest.mark.parametrize(("depth", "count"), [(18, 11_176_512), (34, 21_284_672), (50, 23_508_032)])
+@pytest.mark.parametrize(
+    ("depth", "count"),
+    [
+        (18, 11_176_512),
+        pytest.param(34, 21_284_672, marks=pytest.mark.slow),
+        (50, 23_508_032),
+    ],
+)
 def test_resnet_has_the_known_number_of_parameters(depth, count):
     model = backbones.ResNet(depth, (224, 224, 3), stem="imagenet")
     assert parameters(model) == count

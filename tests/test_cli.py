@@ -36,14 +36,20 @@ def environment() -> dict[str, str]:
 def few_draws(request, monkeypatch):
     """Two draws of the labels say as much here as ten; the slow tests of accuracy take all."""
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(report, "DRAWS", 2)
+        draw_little(monkeypatch)
+
+
+def draw_little(patch):
+    """Few draws of labels, and few points on the map."""
+    patch.setattr(report, "DRAWS", 2)
+    patch.setattr(report, "MAP_POINTS", 40)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "DRAWS", 2)
+        draw_little(patch)
         assert cli.main(["pretrain", *SMALL, "--run-dir", str(folder)]) == 0
     return folder
 

@@ -56,7 +56,7 @@ VARIANTS = {
 
 
 # Variants of what others show already.
-LONG = ("large_from_larger", "shrinking", "bicubic", "rotation", "two_blurs")
+LONG = ("large", "large_from_larger", "shrinking", "bicubic", "rotation", "two_blurs")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_equal_pipelines_share_what_was_compiled():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: views.get("byol", (24, 24, 3), seed=3),
+        pytest.param(lambda: views.get("byol", (24, 24, 3), seed=3), marks=pytest.mark.slow),
         lambda: views.get("digits", (24, 24, 3)),
         lambda: views.MultiCrop([(views.Pipeline(members()), 1), (views.Pipeline(members(8)), 2)]),
         lambda: views.TwoViews(views.Pipeline(members(), exact=True)),
