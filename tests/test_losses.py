@@ -207,8 +207,20 @@ def test_every_public_loss_is_listed_and_declares_its_kind():
     assert set(kinds.values()) == {"local", "gathered", "reduced"}
 
 
-@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", sorted((SCALARS | THREE_VIEWS).keys() - PER_REPLICA))
+def alone(name):
+    """Whether every replica computes a loss by itself, as its declaration says."""
+    return getattr(getattr(losses, name, None), "distributed_kind", None) == "local"
+
+
+@pytest.mark.parametrize(
+    ("name", "replicas"),
+    [
+        # Two replicas of a mean of rows differ from one by little that could go wrong.
+        pytest.param(name, count, marks=[pytest.mark.slow] * (count == 4 or alone(name)))
+        for name in sorted((SCALARS | THREE_VIEWS).keys() - PER_REPLICA)
+        for count in (2, 4)
+    ],
+)
 def test_replicas_equal_one_device(name, replicas):
     if len(tf.config.list_logical_devices("CPU")) < replicas:
         pytest.skip("needs logical CPU devices, which conftest.py makes")
@@ -238,7 +250,7 @@ def test_order_of_the_views_does_not_matter(name):
     assert float(SCALARS[name](second, first)) == pytest.approx(want, rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", sorted(SCALARS))
 def test_any_dtype_gives_finite_float32(name, dtype):
     first, second = (tf.cast(view * 4.0, dtype) for view in views(32, 16))

@@ -194,7 +194,7 @@ def test_every_strategy_draws_for_all_replicas(name, replicas, monkeypatch):
         assert np.array_equal(np.concatenate([part[key] for part in parts]), array), key
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_mask_the_rows_of_the_global_batch(replicas):
     names = ("red", "random ratio")
     layers = {name: CASES[name].make() for name in names}

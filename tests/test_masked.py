@@ -352,8 +352,8 @@ def digits():
     return x, found.target, np.random.default_rng(0).permutation(len(x))
 
 
-def learn_digits(model, labels=50):
-    """Test error after 600 steps, and accuracy of a probe with a few labels before and after."""
+def learn_digits(model, labels=50, steps=600):
+    """Test error after training, and accuracy of a probe with a few labels before and after."""
     x, y, rows = digits()
     train, test, few = rows[:1200], rows[1200:], rows[:labels]
 
@@ -362,10 +362,10 @@ def learn_digits(model, labels=50):
         return evaluation.linear_probe(features[few], y[few], features[test], y[test])
 
     random = few_labels()
-    rate = schedules.WarmupCosine(1.5e-3, total_steps=600, warmup_steps=60)
+    rate = schedules.WarmupCosine(1.5e-3, total_steps=steps, warmup_steps=steps // 10)
     model.compile(optimizers.AdamW(rate, beta_2=0.95, weight_decay=0.05))
     order = np.concatenate([np.random.default_rng(n).permutation(train)[:1152] for n in range(67)])
-    model.fit(x[order[: 600 * 128]], batch_size=128, shuffle=False, verbose=0)
+    model.fit(x[order[: steps * 128]], batch_size=128, shuffle=False, verbose=0)
     found = model.evaluate(x[test[:512]], batch_size=128, verbose=0, return_dict=True)
     return found["loss"], random, few_labels()
 

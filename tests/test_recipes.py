@@ -297,7 +297,13 @@ def teachers(method, shape, patch):
     return given.get(method, {})
 
 
-@pytest.mark.parametrize("name", TABLE)
+# Of the two recipes of a method the one for large images takes longer to build.
+LONG = [n for n in TABLE if n.endswith("_imagenet") and n.replace("imagenet", "cifar") in TABLE]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in TABLE]
+)
 def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     epochs, batch, peak, warmup, end, decay, head, predictor = TABLE[name]
     recipe = recipes.get(name)

@@ -166,7 +166,7 @@ def _numbers(pipeline, images, seed):
 
 
 @pytest.mark.parametrize("name", tables.NAMES)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_every_name_builds_and_runs(name, channels, eagerly):
     images = photos(4, 16, channels)
     layer = views.get(name, (16, 16, channels), seed=0)

@@ -122,7 +122,7 @@ def test_tokens_in_front_belong_to_no_window():
     assert np.array_equal(*made)
 
 
-@pytest.mark.parametrize("name", ["all", "a part of padded"])
+@pytest.mark.parametrize("name", [pytest.param("all", marks=pytest.mark.slow), "a part of padded"])
 def test_windows_compile(name):
     plan = plans()[name]
     decoder, x = decoder_of(window=(2, 3), global_blocks=1, depth=3), encoded(4, 6)

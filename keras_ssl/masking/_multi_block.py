@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +56,20 @@ def block_size(
         for side, most in zip(sides, grid, strict=True)
     )
     return rows, columns
+
+
+@functools.lru_cache(maxsize=64)
+def sizes_of(grid: tuple, scale: tuple, aspect: tuple) -> np.ndarray:
+    """Equally likely sizes of blocks, int32 `(n, 2)`, kept: a step asks for them several times."""
+    draws = (np.arange(SIZES) + 0.5) / SIZES
+    return fixed([block_size(grid, scale, aspect, draw) for draw in draws])
+
+
+def fixed(rows: Sequence) -> np.ndarray:
+    """An int32 array that nobody changes."""
+    array = np.array(rows, "int32")
+    array.flags.writeable = False
+    return array
 
 
 def drawn_size(table: np.ndarray, draw: Any) -> list:
@@ -261,10 +276,9 @@ class MultiBlockMasking(keras.layers.Layer):
                 f"{type(self).__name__} needs a grid (rows, columns) of at least 2 x 2 tokens; "
                 f"received {tuple(grid)}."
             )
-        draws = (np.arange(SIZES) + 0.5) / SIZES
         kinds = ((self.scale, self.aspect), (self.context_scale, (1.0, 1.0)))
-        found = [[block_size(grid, *kind, draw) for draw in draws] for kind in kinds]
-        return np.array(found[0], "int32"), np.array(found[1], "int32")
+        small, large = (sizes_of(tuple(grid), *kind) for kind in kinds)
+        return small, large
 
     def visible(self, grid: Sequence[int]) -> int:
         """Number of tokens that are gathered of a context.

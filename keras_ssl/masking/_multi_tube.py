@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,10 +22,30 @@ from keras_ssl.masking._multi_block import (
     covered,
     drawn_size,
     first_enough,
+    fixed,
     outside,
     some_of,
 )
 from keras_ssl.masking._plan import MaskPlan, uniform
+
+
+@functools.lru_cache(maxsize=64)
+def tube_sizes(grid: tuple, frames: tuple, scale: tuple, aspect: tuple) -> np.ndarray:
+    """Equally likely frames, rows and columns of blocks, int32 `(n, 3)`, kept as `sizes_of`."""
+    ranges = (frames, scale, aspect)
+    varying = sum(low < high for low, high in ranges)
+    steps = round(SIZES ** (1 / max(varying, 1)))
+    draws = [(np.arange(steps) + 0.5) / steps if low < high else [0.5] for low, high in ranges]
+    every = np.stack(np.meshgrid(*draws), axis=-1).reshape(-1, 3)
+    return fixed([tube_size(grid, *ranges, *three) for three in every])
+
+
+def tube_size(
+    grid: tuple, frames: tuple, scale: tuple, aspect: tuple, *draws: float
+) -> tuple[int, int, int]:
+    """Frames, rows and columns of a block for three numbers in [0, 1), one for each range."""
+    length = max(int(grid[0] * (frames[0] + draws[0] * (frames[1] - frames[0]))), 1)
+    return (length, *block_size(grid[1:], scale, aspect, *draws[1:], whole=True))
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
@@ -108,21 +129,14 @@ class MultiTubeMasking(keras.layers.Layer):
                 f"{type(self).__name__} needs a grid (frames, rows, columns) of tokens; received "
                 f"{tuple(grid)}."
             )
-        ranges = (self.frames, self.scale, self.aspect)
-        varying = sum(low < high for low, high in ranges)
-        steps = round(SIZES ** (1 / max(varying, 1)))
-        draws = [(np.arange(steps) + 0.5) / steps if low < high else [0.5] for low, high in ranges]
-        every = np.stack(np.meshgrid(*draws), axis=-1).reshape(-1, 3)
-        return np.array([self.size(grid, *three) for three in every], "int32")
+        return tube_sizes(tuple(grid), self.frames, self.scale, self.aspect)
 
     def size(
         self, grid: Sequence[int], frames: float, share: float, aspect: float
     ) -> tuple[int, int, int]:
         """Frames, rows and columns of a block for numbers in [0, 1)."""
-        low, high = self.frames
-        length = max(int(grid[0] * (low + frames * (high - low))), 1)
-        sides = block_size(grid[1:], self.scale, self.aspect, share, aspect, whole=True)
-        return (length, *sides)
+        ranges = self.frames, self.scale, self.aspect
+        return tube_size(tuple(grid), *ranges, frames, share, aspect)
 
     def visible(self, grid: Sequence[int]) -> int:
         """Number of tokens that are gathered of a context.
