@@ -19,7 +19,7 @@ from keras_ssl import models, optimizers, schedules
 
 # kNN gain of SimCLR over its random encoder in this setting, by benchmarks/quality.py.
 SIMCLR_GAIN = 0.2155
-WHOLE = ("SimCLR",)
+WHOLE = ("SimCLR", "BYOL")
 # A quarter of the steps shows that the others learn; the benchmark runs all of them. G-SimCLR
 # first trains an autoencoder on every image, which takes longer than the steps.
 FEWER_IMAGES = {"GSimCLR": 4000}
@@ -59,8 +59,9 @@ def found_by(method, data_dir, folder, steps, probe=False):
 @pytest.mark.parametrize("method", WHOLE)
 def test_it_learns_on_cifar(method, data_dir, tmp_path):
     found = found_by(method, data_dir, tmp_path, quality.STEPS)
+    wanted = SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
     # A tenth for other hardware, on which the same seeds round differently.
-    assert found["gain"] >= 0.9 * SIMCLR_GAIN, found
+    assert found["gain"] >= 0.9 * wanted, found
     assert found["rank_me"] >= 256 / 10, found
 
 

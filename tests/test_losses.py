@@ -250,7 +250,9 @@ def test_order_of_the_views_does_not_matter(name):
     assert float(SCALARS[name](second, first)) == pytest.approx(want, rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", pytest.param("float64", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", sorted(SCALARS))
 def test_any_dtype_gives_finite_float32(name, dtype):
     first, second = (tf.cast(view * 4.0, dtype) for view in views(32, 16))
