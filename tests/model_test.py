@@ -165,12 +165,11 @@ def build(
     encoder=None,
     own_views=False,
     rate=0.05,
-    graph=False,
 ):
     """A small compiled model, equal for equal arguments.
 
-    `own_views` takes its real recipe, `graph` has it traced, which takes longer than few steps do
-    and happens without it where it must.
+    `own_views` takes its real recipe. It is traced where it must be: that takes longer than few
+    steps do.
     """
     keras.config.set_dtype_policy(dtype or "float32")
     with scope(replicas):
@@ -182,7 +181,7 @@ def build(
         model = cls(encoder, seed=5, **kwargs)
         # Plain SGD: Adam would divide rounding errors by themselves.
         model.compile(optimizer or keras.optimizers.SGD(rate, momentum=0.9), jit_compile=jit)
-        model.run_eagerly = not (graph or jit or replicas > 1 or cls.__name__ in LOOPS)
+        model.run_eagerly = not (jit or replicas > 1 or cls.__name__ in LOOPS)
     if hasattr(model, "fill_memory"):
         model.fill_memory(images(), batch_size=16)
     return model

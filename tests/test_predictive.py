@@ -14,9 +14,9 @@ import keras_ssl
 from keras_ssl import callbacks, masking, models, targets, tokens
 from keras_ssl.core import distribution
 
-SEED = distribution.fixed_seed(3)
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
+SEED = distribution.fixed_seed(3)
 GOLDEN = Path(__file__).parent / "golden"
 BLOCKS = {"blocks": 2, "least": 2, "attempts": 2}
 
