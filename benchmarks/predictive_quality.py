@@ -21,7 +21,8 @@ from typing import Any
 # On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from modalities import images, learn, transformer
+from masked_quality import encoder
+from modalities import images, learn
 from quality import spread
 
 STEPS, BATCH = 600, 128
@@ -43,49 +44,48 @@ class Setting:
     class_token: bool = False
 
 
-def following(steps: int):
-    """The momentum of a teacher that follows fast enough for so few steps."""
+def options(steps: int) -> dict[str, Any]:
+    """What all that predict latents get; a teacher that follows fast enough for so few steps."""
     from keras_ssl import schedules
 
-    return schedules.CosineMomentum(0.99, total_steps=steps)
+    momentum = schedules.CosineMomentum(0.99, total_steps=steps)
+    return {"predictor": PREDICTOR, "momentum": momentum, "watch": 0}
 
 
-def ijepa(encoder, seed: int, steps: int):
+def ijepa(network, seed: int, steps: int):
     """I-JEPA with its own masks."""
     from keras_ssl import models
 
-    return models.IJEPA(encoder, predictor=PREDICTOR, momentum=following(steps), watch=0, seed=seed)
+    return models.IJEPA(network, **options(steps), seed=seed)
 
 
-def sparse_jepa(encoder, seed: int, steps: int):
+def sparse_jepa(network, seed: int, steps: int):
     """SparseJEPA of four groups."""
     from keras_ssl import models
 
-    options = {"predictor": PREDICTOR, "momentum": following(steps), "watch": 0}
-    return models.SparseJEPA(encoder, groups=4, sparsity=1e-4, **options, seed=seed)
+    return models.SparseJEPA(network, groups=4, sparsity=1e-4, **options(steps), seed=seed)
 
 
-def dseq_jepa(encoder, seed: int, steps: int):
+def dseq_jepa(network, seed: int, steps: int):
     """DSeq-JEPA, whose steps turn from I-JEPA's to regions."""
     from keras_ssl import models, schedules
 
-    options = {"predictor": PREDICTOR, "momentum": following(steps), "watch": 0}
     ramp = schedules.LinearWarmup(0.0, 1.0, steps)
-    return models.DSeqJEPA(encoder, regions=3, sequence=ramp, **options, seed=seed)
+    return models.DSeqJEPA(network, regions=3, sequence=ramp, **options(steps), seed=seed)
 
 
-def mae(encoder, seed: int, steps: int):
+def mae(network, seed: int, steps: int):
     """MAE with a decoder of the predictor's size."""
     from keras_ssl import models
 
-    return models.MAE(encoder, decoder=PREDICTOR, seed=seed)
+    return models.MAE(network, decoder=PREDICTOR, seed=seed)
 
 
-def simclr(encoder, seed: int, steps: int):
+def simclr(network, seed: int, steps: int):
     """SimCLR."""
     from keras_ssl import models
 
-    return models.SimCLR(encoder, (256, 128), temperature=0.2, seed=seed)
+    return models.SimCLR(network, (256, 128), temperature=0.2, seed=seed)
 
 
 SETTINGS = {
@@ -110,8 +110,7 @@ def run(name: str, data, seed: int = 0, steps: int = STEPS) -> dict[str, float]:
 
     keras.utils.set_random_seed(seed)
     setting = SETTINGS[name]
-    sizes = {"width": 64, "depth": 3, "heads": 4, "class_token": setting.class_token}
-    model = setting.build(transformer((4, 4), (32, 32, 3), seed, **sizes), seed, steps)
+    model = setting.build(encoder(seed, class_token=setting.class_token), seed, steps)
     return learn(model, data, steps, BATCH, setting.rate, seed)
 
 
@@ -147,20 +146,20 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--write", help="Markdown file for the table")
-    options = parser.parse_args()
-    stored = pathlib.Path(options.write).with_suffix(".json") if options.write else None
+    asked = parser.parse_args()
+    stored = pathlib.Path(asked.write).with_suffix(".json") if asked.write else None
     results = json.loads(stored.read_text()) if stored and stored.exists() else {}
-    data = images(options.data_dir)
-    for name in options.methods:
-        for seed in options.seeds:
-            found = run(name, data, seed, options.steps)
+    data = images(asked.data_dir)
+    for name in asked.methods:
+        for seed in asked.seeds:
+            found = run(name, data, seed, asked.steps)
             found = {key: round(value, 4) for key, value in found.items()}
             results.setdefault(name, {})[str(seed)] = found
             print(name, seed, json.dumps(found), flush=True)
             if stored is not None:
                 results = {n: results[n] for n in SETTINGS if n in results}
                 stored.write_text(json.dumps(results, indent=1) + "\n")
-                pathlib.Path(options.write).write_text(page(results) + "\n")
+                pathlib.Path(asked.write).write_text(page(results) + "\n")
 
 
 if __name__ == "__main__":
