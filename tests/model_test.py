@@ -39,6 +39,9 @@ MODALITIES = {
     "SignalMAE": ((32, 2), (2,)),
     "VideoMAEV2": ((4, 8, 8, 3), (2, 2, 2)),
     **dict.fromkeys(("VJEPA", "SALT"), ((4, 8, 8, 3), (2, 2, 2))),
+    "ECGJEPA": ((32, 2), (2,)),
+    "EEGVJEPA": ((32, 4), (2, 2, 2)),
+    "SARJEPA": ((16, 16, 1), (4, 4)),
 }
 SEQUENCE = {"vectors": (12, 5), "real": (12,)}
 VOLUME = (8, 8, 8, 1)
@@ -125,6 +128,8 @@ def small_tokens(name, width=12, **options):
     shape, patch = MODALITIES[name]
     options = {"class_token": False, "seed": 0, **options}
     tokenizer = tokens.PatchTokenizer(patch, width, seed=options["seed"])
+    if name == "EEGVJEPA":
+        tokenizer = tokens.RecordingTokenizer(4, patch, width, seed=options["seed"])
     return backbones.TokenTransformer(tokenizer, shape, 1, 2, **options)
 
 
@@ -390,7 +395,9 @@ def check_learning_state(cls, kwargs, traced=True):
     return model
 
 
-def run_model_test(cls, kwargs, replicas: tuple[int, ...] = (), compiled: bool = False) -> None:
+def run_model_test(
+    cls, kwargs, replicas: tuple[int, ...] = (), compiled: bool = False, traced: bool = True
+) -> None:
     """Checks a model class: one step, learning state and save/load, and more where asked.
 
     Args:
@@ -398,9 +405,11 @@ def run_model_test(cls, kwargs, replicas: tuple[int, ...] = (), compiled: bool =
         kwargs: constructor arguments that make it small.
         replicas: numbers of devices on which it must do the same.
         compiled: whether to compile it as a whole, and in half precisions; needs replicas.
+        traced: whether losses become a graph; always with several replicas.
     """
     # One model for both: tracing is what takes the time, and on two devices there is no other way.
-    check_save_continue(check_learning_state(cls, kwargs, traced=max(replicas, default=1) == 1))
+    traced = traced and max(replicas, default=1) == 1
+    check_save_continue(check_learning_state(cls, kwargs, traced=traced))
     if not replicas:
         return
     plain = check_replicas(cls, kwargs, counts=replicas)[:2]

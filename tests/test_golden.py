@@ -18,9 +18,19 @@ import pytest
 
 import keras_ssl.losses
 
+
+def _asks(path: Path) -> bool:
+    """Whether a file wants any outputs."""
+    with np.load(path, allow_pickle=False) as data:
+        return any(name.startswith(("out_", "grad_")) for name in data.files)
+
+
 HERE = Path(__file__).parent / "golden"
 FOLDER = Path(os.environ.get("KERAS_SSL_GOLDEN") or HERE)
-FILES = sorted(FOLDER.glob("*.npz"))
+# Files of samples alone are for tests of statistics, which stand with what draws them.
+FILES = sorted(path for path in FOLDER.glob("*.npz") if _asks(path))
+# Experiments, whose equations stand in a program of examples/ and not in the library.
+EXPERIMENTS = {"jepa_deep_linear"}
 
 # (file, key) -> (tolerance, why): the only exceptions from 1e-5 for out_ and 1e-4 for grad_.
 TOLERANCE: dict[tuple[str, str], tuple[float, str]] = {}
@@ -114,7 +124,7 @@ def test_vector(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_adapter_runs_the_library(path):
     _, folders = _answer(path)
-    assert folders
+    assert folders or path.stem in EXPERIMENTS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

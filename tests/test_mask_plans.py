@@ -66,11 +66,12 @@ CASES = {
     "multi tubes": Case(
         lambda: M.MultiTubeMasking(2, (0.3, 0.4), frames=(0.5, 1.0), attempts=2), (4, 4, 4), 32
     ),
+    "runs": Case(lambda: M.ContiguousMasking((0.3, 0.5), 3), (20,), 10),
 } | {color: Case(lambda color=color: M.ColoredMasking(color, 0.75), (4, 4), 4) for color in COLOURS}
 WITHOUT_INDICES = ("blocks", "inverse")
 SCHEDULED = ("schedule", "random ratio")
 # Sets of tokens are asked for, and contexts are filled up.
-SETS = ("multi blocks", "multi tubes")
+SETS = ("multi blocks", "multi tubes", "runs")
 EVERY = pytest.mark.parametrize("name", list(CASES))
 
 

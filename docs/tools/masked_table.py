@@ -18,6 +18,8 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "SignalMAE": ((64, 1), (4,)),
     "VideoMAEV2": ((4, 32, 32, 3), (2, 4, 4)),
     **dict.fromkeys(("VJEPA", "SALT"), ((4, 32, 32, 3), (2, 4, 4))),
+    "ECGJEPA": ((512, 12), (8,)),
+    "EEGVJEPA": ((256, 16), (2, 2, 4)),
 }
 DECODER = ("width", "depth", "heads", "window", "hidden", "fusion")
 OPTIONS = {
@@ -56,12 +58,16 @@ def _parts(cls: type) -> list[str]:
         encoder = backbones.TokenTransformer(tokens.EmbeddingTokenizer(24), (16, 8), **sizes)
     elif name in SHAPES:
         shape, patch = SHAPES[name]
-        encoder = backbones.TokenTransformer(tokens.PatchTokenizer(patch, 24), shape, **sizes)
+        tokenizer: Any = tokens.PatchTokenizer(patch, 24)
+        if name == "EEGVJEPA":
+            tokenizer = tokens.RecordingTokenizer(8, patch, 24)
+        encoder = backbones.TokenTransformer(tokenizer, shape, **sizes)
     elif name == "SparK":
         encoder = backbones.ConvNet((32, 32, 3), (8, 12, 16))
     else:
         places = "none" if name == "PositionPrediction" else "learned"
         shape, options = (32, 32, 3), {"width": 24, "positions": places, **sizes}
+        shape = (32, 32, 1) if name == "SARJEPA" else shape
         encoder = backbones.VisionTransformer("tiny", shape, 4, **options)
     model = cls(encoder, **{**OPTIONS.get(name, {}), **_teachers(name, encoder)})
     # What stands for tokens in a convolutional network.

@@ -195,7 +195,9 @@ class TokenTransformer(keras.Model):
             layers.
         """
         rank = len(self.grid)
-        samples = keras.Input((*[None] * rank, self.input_shape[-1]), name="images")
+        samples = _inputs(self.sample_shape)
+        if not isinstance(samples, Mapping) and len(samples.shape) == rank + 2:
+            samples = keras.Input((*[None] * rank, samples.shape[-1]), name="images")
         inputs, mask = samples, None
         if mask_token is not None:
             mask = keras.Input([None] * rank, name="mask", dtype="float32")

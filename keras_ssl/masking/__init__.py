@@ -3,6 +3,7 @@
 
 from keras_ssl.masking._block import BlockMasking
 from keras_ssl.masking._colored import ColoredMasking, colored_noise
+from keras_ssl.masking._contiguous import ContiguousMasking
 from keras_ssl.masking._corruption import GroupCorruption
 from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
@@ -24,10 +25,12 @@ from keras_ssl.masking._show import show
 from keras_ssl.masking._span import SpanMasking
 from keras_ssl.masking._subset import asked_of, decode_of, decode_part, each_alone, only_real
 from keras_ssl.masking._tube import RunningCellMasking, TubeMasking, running_cells
+from keras_ssl.masking._window import WindowMasking
 
 __all__ = [
     "BlockMasking",
     "ColoredMasking",
+    "ContiguousMasking",
     "GroupCorruption",
     "GroupedMasking",
     "GuidedMasking",
@@ -43,6 +46,7 @@ __all__ = [
     "SeveralMaskings",
     "SpanMasking",
     "TubeMasking",
+    "WindowMasking",
     "asked_of",
     "block_size",
     "colored_noise",

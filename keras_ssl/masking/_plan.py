@@ -35,7 +35,8 @@ class MaskPlan(NamedTuple):
         restore: int32 `(B, L)`, the place of every token in keep followed by hidden, or `None`.
         decode: int32 `(B, q)`, the tokens that are predicted, or `None`; `(B, m, q)` where they are
             m sets, each of which is predicted by itself, see `each_alone`. Then `weight` and
-            `asked` have this shape too.
+            `asked` have this shape too. Where `keep` is `(B, m, k)` each set has tokens of its own,
+            and is encoded by itself; `mask` is `(B, m, L)` and `replaced` `(B, m, k)` then.
         weight: float32 `(B, q)`, how much each counts in the loss; `None` for 1.
         shown: boolean `(B, k)`, which of the gathered tokens may be attended to; `None` for all.
             Without indices `(B, L)`: all tokens stay, and the hidden ones are attended to by none.

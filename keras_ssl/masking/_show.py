@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_ssl.core import distribution
 from keras_ssl.masking._plan import MaskPlan
+from keras_ssl.masking._subset import each_alone
 
 # Red, green, blue of a token that is seen, of one that is hidden, and of one that is gathered but
 # replaced or not attended to.
@@ -34,9 +35,9 @@ def show(
 
     Seen tokens are green and hidden ones grey; orange ones are gathered but replaced by a mask
     token, or nobody attends to them. Where a plan has sets of tokens that are predicted, those are
-    blue, and what fills up the context is not marked. Of several plans all samples are drawn, plan
-    by plan. Planes stand side by side; sequences are strips, and videos
-    rows of frames, one below the other.
+    blue, and what fills up the context is not marked; sets that are encoded by themselves are drawn
+    one after the other. Of several plans all samples are drawn, plan by plan. Planes stand side by
+    side; sequences are strips, and videos rows of frames, one below the other.
 
     Args:
         masking: a strategy.
@@ -85,7 +86,9 @@ def show(
 
 
 def _colours(plan: Any) -> np.ndarray:
-    """Colours of tokens, uint8 `(B, L, 3)`."""
+    """Colours of tokens, uint8 `(B, L, 3)`; `(B · m, L, 3)` of m sets encoded by themselves."""
+    if plan.keep is not None and len(plan.keep.shape) == 3:
+        plan = each_alone(plan)
     mask = keras.ops.convert_to_numpy(plan.mask) > 0.5
     colours = np.where(mask[..., None], HIDDEN, SEEN).astype("uint8")
     if plan.decode is not None and len(plan.decode.shape) == 3:

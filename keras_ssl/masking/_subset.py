@@ -85,7 +85,8 @@ def each_alone(plan: MaskPlan) -> MaskPlan:
     """A row for each set of tokens that is asked for, in place of one for each sample.
 
     Args:
-        plan: whose `decode` is `(B, m, q)`; another is given back as it is.
+        plan: whose `decode` is `(B, m, q)`; another is given back as it is. Whatever else is of m
+            sets is cut likewise, and what all sets share is repeated.
 
     Returns:
         The plan of B · m rows, those of a sample one after the other; `ops.repeat(x, m, axis=0)`
@@ -98,16 +99,16 @@ def each_alone(plan: MaskPlan) -> MaskPlan:
     """
     if plan.decode is None or len(plan.decode.shape) == 2:
         return plan
-    sets, sized = plan.decode.shape[1], ("decode", "weight", "asked")
+    sets = plan.decode.shape[1]
 
-    def rows(name: str, x: Any) -> Any:
+    def rows(x: Any) -> Any:
         if x is None:
             return None
-        if name in sized:
+        if len(x.shape) == 3:
             return ops.reshape(x, (-1, x.shape[-1]))
         return ops.repeat(x, sets, axis=0)
 
-    return MaskPlan(**{name: rows(name, x) for name, x in plan._asdict().items()})
+    return MaskPlan(*(rows(x) for x in plan))
 
 
 def asked_of(x: Any, plan: MaskPlan) -> Any:

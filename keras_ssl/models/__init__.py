@@ -49,8 +49,11 @@ from keras_ssl.models.masked import (
     VideoMAEV2,
 )
 from keras_ssl.models.predictive import (
+    ECGJEPA,
+    EEGVJEPA,
     IJEPA,
     SALT,
+    SARJEPA,
     VJEPA,
     DSeqJEPA,
     JointEmbeddingPredictive,
@@ -70,6 +73,8 @@ __all__ = [
     "DINO",
     "DSeqJEPA",
     "DeepClusterV2",
+    "ECGJEPA",
+    "EEGVJEPA",
     "DirectPred",
     "Franca",
     "G2SD",
@@ -95,6 +100,7 @@ __all__ = [
     "NNCLR",
     "Noise2Score",
     "SALT",
+    "SARJEPA",
     "SIE",
     "SLA",
     "SiT",

@@ -7,6 +7,7 @@ from keras_ssl.targets._gradients import GradientTarget, sobel
 from keras_ssl.targets._hog import HOGTarget
 from keras_ssl.targets._labels import PositionTarget, RotationTarget
 from keras_ssl.targets._pixels import PixelTarget
+from keras_ssl.targets._ratio_gradients import RatioGradientTarget, ratio_gradient
 from keras_ssl.targets._target import PatchTarget, Target
 from keras_ssl.targets._teacher_features import (
     TeacherFeatureTarget,
@@ -23,9 +24,11 @@ __all__ = [
     "PatchTarget",
     "PixelTarget",
     "PositionTarget",
+    "RatioGradientTarget",
     "RotationTarget",
     "Target",
     "TeacherFeatureTarget",
+    "ratio_gradient",
     "sobel",
     "standardized",
     "token_transformer",

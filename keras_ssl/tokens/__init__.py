@@ -16,6 +16,7 @@ from keras_ssl.tokens._positions import (
     rotate,
 )
 from keras_ssl.tokens._predictor import LatentPredictor
+from keras_ssl.tokens._recordings import RecordingTokenizer
 from keras_ssl.tokens._sequence import (
     DistillationToken,
     MaskToken,
@@ -45,6 +46,7 @@ __all__ = [
     "MaskToken",
     "PatchTokenizer",
     "PrefixTokens",
+    "RecordingTokenizer",
     "RegressorBlock",
     "RotaryPositions",
     "SelfAttention",

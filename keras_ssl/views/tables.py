@@ -78,6 +78,10 @@ _DINO = Row((0.4, 1.0), _SOFT, blur=1.0)
 _MASKED = Row((0.2, 1.0), _NONE, gray=0.0)
 _GMML = Row((0.05, 1.0), _SOFT, blur=0.1, count=2, gray=0.0, jitter_probability=0.3)
 _IJEPA = Row((0.3, 1.0), _NONE, gray=0.0, flip=False)
+# As they are measured: ratios of standardised values would mean nothing.
+_PLAIN = ((0.0,) * 3, (1.0,) * 3)
+_CONTRAST = (0.0, 0.5, 0.0, 0.0)
+_RADAR = Row((0.2, 1.0), _CONTRAST, gray=0.0, jitter_probability=1.0, normalize=_PLAIN)
 _CROP = Row((0.1, 1.0), _NONE, gray=0.0, interpolation="bilinear")
 
 
@@ -95,8 +99,9 @@ def _crop_pairs(outer: Row) -> dict[str, tuple[Row, ...]]:
 # Sources: google-research/simclr; facebookresearch/mae, moco, simsiam, barlowtwins, vicreg, swav,
 # dino; microsoft/SimMIM; keyu-tian/SparK; Sara-Ahmed/GMML, SiT; alexandre-eymael/CropMAE;
 # Atten4Vis/CAE; facebookresearch/ijepa; lambert-x/medical_mae; bytedance/ibot; valeoai/Franca;
-# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa. Hydra's crop on
-# ImageNet is the usual one of supervised training, which its authors' data loader does not state.
+# google-deepmind BYOL; JegZheng/CACR-SSL; hankook/SLA; rbalestr-lab/lejepa;
+# waterdisappear/SAR-JEPA. Hydra's crop on ImageNet is the usual one of supervised training, which
+# its authors' data loader does not state.
 IMAGENET_TABLE = {
     "simclr": (Row((0.08, 1.0), _STRONG, blur=0.5, count=2, reference="tensorflow"),),
     "moco_v2": (Row((0.2, 1.0), _HALF, blur=0.5, count=2),),
@@ -132,6 +137,7 @@ IMAGENET_TABLE = {
     **_crop_pairs(_CROP),
     "cae": (replace(_MASKED, area=(0.08, 1.0)),),
     "ijepa": (_IJEPA,),
+    "sar_jepa": (_RADAR,),
 }
 
 _SMALL = {"size": None, "normalize": CIFAR10}
@@ -165,6 +171,7 @@ SMALL_TABLE = {
     **_crop_pairs(replace(_CROP, **_SMALL)),
     "cae": (replace(_MASKED, area=(0.08, 1.0), **_SMALL),),
     "ijepa": (replace(_IJEPA, **_SMALL),),
+    "sar_jepa": (replace(_RADAR, size=None),),
     "sla": (Row((1.0, 1.0), _NONE, gray=0.0, size=None, normalize=HALVES, shift=0.125),),
 }
 for _table in (IMAGENET_TABLE, SMALL_TABLE):

@@ -320,15 +320,22 @@ class MaskedModeling(EncoderModel):
         found: dict[str, list] = {name: [] for name in names}
         made: dict[str, list] = {name: [] for name in names}
         for number, one in enumerate(plans):
-            encoded, alone = encoder.encode(inputs, one, self.mask_token, training=training), one
-            if one.decode is not None and len(one.decode.shape) == 3:
-                encoded, alone = ops.repeat(encoded, one.decode.shape[1], axis=0), each_alone(one)
+            encoded, alone = self.encoded_sets(inputs, one, encoder, training), each_alone(one)
             where = {"plan": alone, "grid": grid, "training": training, **self.decoding(number)}
             for name in names:
                 made[name].append(decoder[name](encoded, **where))
                 found[name].append(self.compared(made[name][-1], wanted[name], one))
         means = {name: sum(errors) / len(plans) for name, errors in found.items()}
         return means | self.further_terms(made, plans)
+
+    def encoded_sets(self, inputs: Any, plan: MaskPlan, encoder: Any, training: bool) -> Any:
+        """Tokens of what is seen, a row for each of a plan's sets as `each_alone` has them."""
+        sets = 1 if plan.decode is None or len(plan.decode.shape) == 2 else plan.decode.shape[1]
+        options = {"mask_token": self.mask_token, "training": training}
+        if plan.keep is not None and len(plan.keep.shape) == 3:
+            return encoder.encode(ops.repeat(inputs, sets, axis=0), each_alone(plan), **options)
+        encoded = encoder.encode(inputs, plan, **options)
+        return encoded if sets == 1 else ops.repeat(encoded, sets, axis=0)
 
     def decoding(self, number: int) -> dict[str, Any]:
         """Further arguments of decoders under one of several plans."""

@@ -2,10 +2,23 @@
 """Joint-embedding prediction: latents of what is hidden, from what is seen."""
 
 from keras_ssl.models.predictive.dseq_jepa import DSeqJEPA
+from keras_ssl.models.predictive.ecg_jepa import ECGJEPA
+from keras_ssl.models.predictive.eeg_vjepa import EEGVJEPA
 from keras_ssl.models.predictive.engine import JointEmbeddingPredictive
 from keras_ssl.models.predictive.ijepa import IJEPA
 from keras_ssl.models.predictive.salt import SALT
+from keras_ssl.models.predictive.sar_jepa import SARJEPA
 from keras_ssl.models.predictive.sparse_jepa import SparseJEPA
 from keras_ssl.models.predictive.vjepa import VJEPA
 
-__all__ = ["IJEPA", "SALT", "VJEPA", "DSeqJEPA", "JointEmbeddingPredictive", "SparseJEPA"]
+__all__ = [
+    "ECGJEPA",
+    "EEGVJEPA",
+    "IJEPA",
+    "SALT",
+    "SARJEPA",
+    "VJEPA",
+    "DSeqJEPA",
+    "JointEmbeddingPredictive",
+    "SparseJEPA",
+]

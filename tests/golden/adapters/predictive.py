@@ -229,7 +229,25 @@ def _dseq_regions(inputs, meta):
     }
 
 
+def _ratio_gradients(inputs, meta):
+    image = np.moveaxis(inputs["in_img"][meta["image_index"]][None], 1, -1)
+    patch, offset = (meta["patch"],) * 2, meta["epsilon"]
+    target = targets.RatioGradientTarget(patch, meta["radii"], offset)
+    sobel = sum(np.square(part) for part in targets.sobel(image))
+    magnitudes = {
+        name: targets.ratio_gradient(image, o["radius"], offset)[..., 0]
+        for name, o in meta["options"].items()
+    }
+    # The file keeps the first six tokens.
+    return {
+        **magnitudes,
+        "out_sobel": np.sqrt(sobel)[..., 0],
+        "out_target": np.asarray(target(image))[0, :6],
+    }
+
+
 CASES = {
+    "jepa_sar_gradient": _ratio_gradients,
     "jepa_dseq_regions": _dseq_regions,
     "jepa_vjepa_masks": _vjepa_masks,
     "jepa_vjepa_loss": _vjepa_loss,
