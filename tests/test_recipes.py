@@ -82,6 +82,12 @@ TABLE = {
     "ijepa_imagenet": (600, 2048, 1e-3, 40, 1e-3, 0.04, None, None),
     "sparse_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
     "vjepa_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
+    "salt_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
+    "dseq_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
+    "dseq_jepa_imagenet": (600, 2048, 8e-4, 15, 0.125, 0.04, None, None),
+    "ecg_jepa_12lead": (100, 2048, 1e-3, 10, 1e-3, 0.01, None, None),
+    "eeg_vjepa_clinic": (400, 128, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
+    "sar_jepa_radar": (300, 300, 300 / 256 * 1e-3, 20, 0.0, 0.05, None, None),
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
@@ -122,7 +128,9 @@ VIEWS = {
     "ThoraxMAE": "thorax_mae",
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE", "VJEPA")),
     "MaskAlign": "mae",
-    "SparseJEPA": "ijepa",
+    **dict.fromkeys(("SparseJEPA", "DSeqJEPA"), "ijepa"),
+    "SARJEPA": "sar_jepa",
+    **dict.fromkeys(("ECGJEPA", "EEGVJEPA", "SALT")),
     "HybridDistillation": "mae",
     "G2SD": "mae",
 }
@@ -157,6 +165,11 @@ SETTINGS = {
     "ijepa_imagenet": {"loss": "smooth_l1", "normalize": True},
     "sparse_jepa_cifar": {"groups": 2, "sparsity": 1e-4},
     "vjepa_videomix": {"loss": "l1", "normalize": True, "variance_weight": 0.0},
+    "ecg_jepa_12lead": {"loss": "l1", "normalize": False},
+    "eeg_vjepa_clinic": {"loss": "l1", "normalize": True},
+    "sar_jepa_radar": {"loss": "l2"},
+    "salt_videomix": {"loss": "l1", "normalize": True, "teacher_epochs": None},
+    "dseq_jepa_cifar": {"regions": 5, "least": 0.15, "block": 1},
     "cae_imagenet": {"codes": 8192, "layer_scale": 0.1, "drop_path": 0.1},
     "crop_mae_imagenet": {"loss": "l2", "decode": None},
     "sit_cifar": {"reconstruction_weight": 5.0, "rotation_weight": 0.0},
@@ -248,6 +261,12 @@ TRANSFORMERS = {
         {"patch": 4, "class_token": False, "positions": "sincos", **GLOROT},
     ),
     "ijepa_imagenet": ("base", {"class_token": False, "positions": "sincos"}),
+    "dseq_jepa_cifar": (
+        "tiny",
+        {"patch": 4, "pooling": "mean", "positions": "sincos", **GLOROT},
+    ),
+    "dseq_jepa_imagenet": ("base", {"pooling": "mean", "positions": "sincos"}),
+    "sar_jepa_radar": ("base", {"positions": "rotary", **GLOROT}),
     "franca_cifar": ("tiny", {"patch": 4, "drop_path": 0.1}),
     "franca_imagenet": (
         "base",
@@ -276,11 +295,12 @@ def tiny_convolution(shape):
     return keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
 
 
-def tiny_transformer(shape, patch=16, depth=1, positions="learned", class_token=True):
+def tiny_transformer(shape, patch=16, depth=1, positions="learned", class_token=True, pooling=None):
     """The same for methods that mask patches."""
     from keras_ssl import backbones
 
     sizes = {"width": 6, "depth": depth, "heads": 1, "class_token": class_token}
+    sizes |= {"pooling": pooling}
     return backbones.VisionTransformer("tiny", shape, patch, positions=positions, **sizes)
 
 
@@ -326,13 +346,16 @@ def test_a_recipe_builds_with_the_numbers_of_its_source(name):
     images = shape.get("image") if isinstance(shape, dict) else shape
     if isinstance(recipe.backbone, recipes.Transformer):
         backbone = dataclasses.replace(recipe.backbone, width=6, depth=1, heads=1)
+        if recipe.method == "SALT":
+            narrow["teacher"] = backbone.build(shape, seed=0)
     elif recipe.backbone.startswith("vit_"):
         patch = recipe.backbone_options.get("patch", 16)
         narrow |= teachers(recipe.method, images, patch)
         # A table of sines does not fit its width.
         places = "none" if recipe.backbone_options.get("positions") == "none" else "learned"
-        depth, token = 5 if "teacher" in narrow else 1, recipe.backbone_options.get("class_token")
-        backbone = tiny_transformer(images, patch, depth, places, token is not False)
+        depth, options = 5 if "teacher" in narrow else 1, recipe.backbone_options
+        token, pooling = options.get("class_token") is not False, options.get("pooling")
+        backbone = tiny_transformer(images, patch, depth, places, token, pooling)
     elif "convolutional network" in methods()[recipe.method].needs:
         backbone, narrow["model"] = tiny_convolution(shape), {"decoder": 16}
     else:

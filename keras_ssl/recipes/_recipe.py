@@ -173,8 +173,8 @@ class Recipe:
         teacher_ramp: its form, half a `"cosine"` or `"linear"`.
         backbone_options: arguments of the encoder's builder.
         model: further arguments of the model class.
-        ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run); or
-            (start, epochs) where they rise from another number.
+        ramps: of those, which rise from 0, over how many epochs (at most a tenth of the run), None
+            for the whole run; or (start, epochs) where they rise from another number.
         delays: arguments of the model class that count optimizer steps, in epochs (at most a tenth
             of the run).
     """
@@ -197,7 +197,9 @@ class Recipe:
     teacher_ramp: str = "cosine"
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    ramps: Mapping[str, float | tuple[float, float]] = dataclasses.field(default_factory=dict)
+    ramps: Mapping[str, float | None | tuple[float, float | None]] = dataclasses.field(
+        default_factory=dict
+    )
     delays: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -284,7 +286,8 @@ class Recipe:
         arguments: dict[str, Any] = {**self.model, **shapes}
         for name, ramp in self.ramps.items():
             start, epochs = ramp if isinstance(ramp, tuple) else (0.0, ramp)
-            steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
+            most = self.epochs if epochs is None else LONGEST_WARMUP * self.epochs
+            steps = min(most if epochs is None else epochs, most) * steps_per_epoch
             arguments[name] = schedules.LinearWarmup(start, arguments[name], steps)
         for name, epochs in self.delays.items():
             steps = min(epochs, LONGEST_WARMUP * self.epochs) * steps_per_epoch
