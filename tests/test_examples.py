@@ -42,3 +42,13 @@ def test_attention_is_drawn_before_and_after_training(tmp_path):
     assert before.read_bytes() != after.read_bytes()
     encoder = keras.models.load_model(tmp_path / "maps" / "encoder.keras")
     assert encoder.input_shape[1:] == (16, 16, 1)
+
+
+@pytest.mark.slow
+def test_little_noise_is_learned_first_from_latents(tmp_path):
+    options = ("--depths", 1, 2, "--points", 9, "--out", tmp_path)
+    lines = program("jepa_avoids_noisy_features.py", tmp_path, *options).splitlines()[1:5]
+    times = [[float(word) for word in line.split(":")[1].split()] for line in lines]
+    # Latents of one layer: the noisy feature first; of two: the clean one; inputs: as of one.
+    assert [row[0] < row[1] for row in times] == [False, True, False, False]
+    assert (tmp_path / "learning.png").stat().st_size > 10_000
