@@ -20,7 +20,7 @@ def blocks(page):
     "page",
     [
         "add_a_method.md",
-        "bring_your_own_encoder.md",
+        pytest.param("bring_your_own_encoder.md", marks=pytest.mark.slow),
         pytest.param("small_parts.md", marks=pytest.mark.slow),
         pytest.param("self_distillation.md", marks=pytest.mark.slow),
         pytest.param("modalities.md", marks=pytest.mark.slow),

@@ -194,7 +194,7 @@ class HalfFrozen(Agreement):
         # Keras itself does not accumulate gradients on several replicas.
         (kind, replicas, jit)
         for kind in ("decay", "momentum", "accumulation")
-        for replicas, jit in ((1, False), (1, True), (2, False))
+        for replicas, jit in ((1, True), (2, False))
         if (kind, replicas) != ("accumulation", 2)
     ],
 )

@@ -60,7 +60,9 @@ def test_simmim_units_follow_the_paper_and_must_fit():
 # --- GMML ---
 
 
-@pytest.mark.parametrize(("share", "align"), [(0.75, 1), (0.4, 1), (0.6, 4)])
+@pytest.mark.parametrize(
+    ("share", "align"), [pytest.param(0.75, 1, marks=pytest.mark.slow), (0.6, 4)]
+)
 def test_corruption_covers_its_share_by_at_most_one_rectangle_more(share, align):
     layer = masking.GroupCorruption(share, alien=0.0, align=align)
     x = np.random.default_rng(0).normal(size=(200, 32, 32, 3)).astype("float32")

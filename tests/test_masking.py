@@ -41,8 +41,8 @@ def one_by_one(height, width, most):
     return mask
 
 
-@pytest.mark.parametrize("grid", [(14, 14), (8, 8), (6, 10)], ids=str)
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("grid", [(14, 14), (6, 10)], ids=str)
+@pytest.mark.parametrize("share", [0.1, 0.5])
 def test_blocks_are_those_of_the_papers(grid, share):
     random.seed(0)
     want = np.array([one_by_one(*grid, share * math.prod(grid)) for _ in range(1000)])
