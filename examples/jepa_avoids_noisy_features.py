@@ -23,53 +23,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_ssl.evaluation import deep_linear_end, deep_linear_learning, deep_linear_start
+
 KINDS = ("jepa", "mae")
 START = 0.35
 # (covariance, regression coefficient) of the features: a clean one and a noisy one.
 FEATURES = ((0.8, 1.2), (1.0, 0.5))
-
-
-def end_point(kind: str, depth: int, regression):
-    """What the product of an encoder's layers becomes for a feature."""
-    return np.asarray(regression) ** (depth if kind == "jepa" else depth / (depth + 1))
-
-
-def trajectory(kind: str, depth: int, covariance, regression, times, start: float = START):
-    """How features are learned by gradient flow from layers that are all alike.
-
-    Every layer's weight u of a feature moves by λ u^2L (1 - u/ρ) for latents, and by
-    λ u^L (1 - u^(L+1)/ρ) for inputs.
-
-    Args:
-        kind: `"jepa"` or `"mae"`.
-        depth: L, layers of the encoder.
-        covariance: λ of every feature.
-        regression: ρ of every feature.
-        times: points in time, rising from 0.
-        start: weight of each layer at time 0.
-
-    Returns:
-        float64 `(features, times)`, the product of the encoder's layers.
-    """
-    from scipy.integrate import solve_ivp
-
-    covariance, regression = (np.asarray(x, "float64") for x in (covariance, regression))
-
-    def speed(time, u):
-        if kind == "jepa":
-            return covariance * u ** (2 * depth) * (1.0 - u / regression)
-        return covariance * u**depth * (1.0 - u ** (depth + 1) / regression)
-
-    span, first = (times[0], times[-1]), np.full(len(covariance), start)
-    options = {"method": "DOP853", "rtol": 1e-11, "atol": 1e-12}
-    return solve_ivp(speed, span, first, t_eval=times, **options).y ** depth
-
-
-def leaving_time(depth: int, covariance: float, regression: float, start: float = START) -> float:
-    """When prediction of latents leaves a small start: the sum over powers of the start."""
-    powers = range(1, 2 * depth)
-    terms = (regression ** -(2 * depth - 1 - m) * start**-m / m for m in powers)
-    return sum(terms) / covariance
 
 
 def learned_at(values, times, end) -> np.ndarray:
@@ -122,7 +81,7 @@ def views(covariance, regression, rows: int = 64) -> tuple[np.ndarray, np.ndarra
 
 
 def learn(kind: str, depth: int, covariance, regression, times, rate: float = 0.02):
-    """The same as `trajectory`, of a network that learns by gradient descent."""
+    """The same as `deep_linear_learning`, of a network that learns by gradient descent."""
     x, y = views(covariance, regression)
     model = Linear(kind, depth, x.shape[1], START)
     steps = max(round((times[1] - times[0]) / rate), 1)
@@ -157,11 +116,11 @@ def main() -> None:
     print("90 % learned at:  clean   noisy   of the network: clean   noisy")
     for row, kind in enumerate(KINDS):
         for axis, depth in zip(axes[row], options.depths, strict=True):
-            end = end_point(kind, depth, regression)
-            slowest = max(leaving_time(depth, *feature) for feature in FEATURES)
+            end = deep_linear_end(kind, depth, regression)
+            slowest = max(deep_linear_start(depth, *feature, START) for feature in FEATURES)
             last = 1.5 * slowest + 3.0 if kind == "jepa" else 8.0
             fine, coarse = np.linspace(0.0, last, 2001), np.linspace(0.0, last, options.points)
-            lines = trajectory(kind, depth, covariance, regression, fine)
+            lines = deep_linear_learning(kind, depth, covariance, regression, fine, START)
             dots = learn(kind, depth, covariance, regression, coarse, options.rate)
             told = [*learned_at(lines, fine, end), *learned_at(dots, coarse, end)]
             print(f"{kind:4}, {depth} layers:  " + "  ".join(f"{time:8.1f}" for time in told))

@@ -27,10 +27,9 @@ def _asks(path: Path) -> bool:
 
 HERE = Path(__file__).parent / "golden"
 FOLDER = Path(os.environ.get("KERAS_SSL_GOLDEN") or HERE)
+FILES = sorted(FOLDER.glob("*.npz"))
 # Files of samples alone are for tests of statistics, which stand with what draws them.
-FILES = sorted(path for path in FOLDER.glob("*.npz") if _asks(path))
-# Experiments, whose equations stand in a program of examples/ and not in the library.
-EXPERIMENTS = {"jepa_deep_linear"}
+ASKING = [path for path in FILES if _asks(path)]
 
 # (file, key) -> (tolerance, why): the only exceptions from 1e-5 for out_ and 1e-4 for grad_.
 TOLERANCE: dict[tuple[str, str], tuple[float, str]] = {}
@@ -124,10 +123,10 @@ def test_vector(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_adapter_runs_the_library(path):
     _, folders = _answer(path)
-    assert folders or path.stem in EXPERIMENTS
+    assert folders
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
 def test_one_wrong_number_is_noticed(path, tmp_path):
     inputs, meta, wanted = _read(path)
     got, _ = _answer(path)

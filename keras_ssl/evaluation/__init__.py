@@ -2,6 +2,11 @@
 """Labelled quality: features of a frozen encoder with a probe on them, and fine-tuning."""
 
 from keras_ssl.evaluation._fine_tune_recipe import FINE_TUNE_RECIPES, FineTuneRecipe
+from keras_ssl.evaluation.deep_linear import (
+    deep_linear_end,
+    deep_linear_learning,
+    deep_linear_start,
+)
 from keras_ssl.evaluation.features import extract_features
 from keras_ssl.evaluation.fine_tune import FineTuned, fine_tune
 from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
@@ -21,6 +26,9 @@ __all__ = [
     "FINE_TUNE_RECIPES",
     "FineTuneRecipe",
     "FineTuned",
+    "deep_linear_end",
+    "deep_linear_learning",
+    "deep_linear_start",
     "extract_features",
     "few_label_accuracy",
     "fine_tune",

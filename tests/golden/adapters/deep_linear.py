@@ -1,28 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adapter of the experiment on deep linear networks."""
+"""Adapter of what deep linear networks learn."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
-import keras_ssl
-
-
-def program():
-    """The program that holds the equations, as a module."""
-    file = Path(keras_ssl.__file__).parents[1] / "examples" / "jepa_avoids_noisy_features.py"
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from keras_ssl.evaluation import deep_linear_learning
 
 
 def _deep_linear(inputs, meta):
-    pairs, times, found = inputs["in_pairs"], inputs["in_t"], program()
+    covariance, regression = inputs["in_pairs"].T
     return {
-        name: found.trajectory(o["model"], o["depth"], pairs[:, 0], pairs[:, 1], times, meta["u0"])
-        for name, o in meta["options"].items()
+        name: deep_linear_learning(
+            option["model"], option["depth"], covariance, regression, inputs["in_t"], meta["u0"]
+        )
+        for name, option in meta["options"].items()
     }
 
 

@@ -9,6 +9,7 @@ from adapters.common import numbered, run
 from adapters.masked_models import _affine, _block, _ours, _theirs
 
 from keras_ssl import backbones, losses, masking, targets, tokens
+from keras_ssl.core import distribution
 from keras_ssl.models import IJEPA
 
 
@@ -246,7 +247,15 @@ def _ratio_gradients(inputs, meta):
     }
 
 
+def _runs(inputs, meta):
+    layer = masking.ContiguousMasking(meta["keep"], meta["min_block"])
+    layer.plan(4, (meta["n"],), distribution.fixed_seed(meta["seed"]))
+    # The file holds samples alone.
+    return {}
+
+
 CASES = {
+    "jepa_blocks1d": _runs,
     "jepa_sar_gradient": _ratio_gradients,
     "jepa_dseq_regions": _dseq_regions,
     "jepa_vjepa_masks": _vjepa_masks,
