@@ -19,7 +19,6 @@ from keras_ssl import models, optimizers, schedules
 
 # kNN gain of SimCLR over its random encoder in this setting, by benchmarks/quality.py.
 SIMCLR_GAIN = 0.2155
-WHOLE = ("SimCLR", "BYOL")
 # A quarter of the steps shows that the others learn; the benchmark runs all of them. G-SimCLR
 # first trains an autoencoder on every image, which takes longer than the steps.
 FEWER_IMAGES = {"GSimCLR": 4000}
@@ -33,9 +32,7 @@ NOTICEABLE = 0.036
 # with another method's name is there to compare with.
 NOTICEABLE_IN_TRANSFORMERS = 0.024
 TRANSFORMERS = tuple(n for n, s in quality.SETTINGS.items() if s.transformer and s.method is None)
-CONVOLUTIONAL = tuple(
-    n for n, s in quality.SETTINGS.items() if not s.transformer and n not in WHOLE
-)
+CONVOLUTIONAL = tuple(n for n, s in quality.SETTINGS.items() if not s.transformer and n != "SimCLR")
 
 
 def found_by(method, data_dir, folder, steps, probe=False):
@@ -56,12 +53,10 @@ def found_by(method, data_dir, folder, steps, probe=False):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", WHOLE)
-def test_it_learns_on_cifar(method, data_dir, tmp_path):
-    found = found_by(method, data_dir, tmp_path, quality.STEPS)
-    wanted = SIMCLR_GAIN if method == "SimCLR" else SIMCLR_GAIN / 2
+def test_simclr_learns_on_cifar(data_dir, tmp_path):
+    found = found_by("SimCLR", data_dir, tmp_path, quality.STEPS)
     # A tenth for other hardware, on which the same seeds round differently.
-    assert found["gain"] >= 0.9 * wanted, found
+    assert found["gain"] >= 0.9 * SIMCLR_GAIN, found
     assert found["rank_me"] >= 256 / 10, found
 
 
