@@ -51,6 +51,7 @@ from keras_ssl.models.masked import (
 from keras_ssl.models.predictive import (
     IJEPA,
     SALT,
+    TJEPA,
     VJEPA,
     DSeqJEPA,
     JointEmbeddingPredictive,
@@ -107,6 +108,7 @@ __all__ = [
     "SparseJEPA",
     "SupCon",
     "SwAV",
+    "TJEPA",
     "ThoraxMAE",
     "Uni4Eye",
     "VICReg",
