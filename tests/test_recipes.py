@@ -92,7 +92,7 @@ TABLE = {
     "lv_mae_films": (151, 128, 5e-4, 40, 0.0, 0.05, None, None),
     "uni4eye_octa": (200, 64, 2.5e-4, 40, 0.0, 0.05, None, None),
     "signal_mae_electricity": (9, 128, 3e-3, 0.9, 0.0, 0.05, None, None),
-    "tjepa_adult": (16, 256, 1e-3, 1.6, 0.0, 0.0, None, None),
+    "tjepa_adult": (300, 512, 3.66e-4, 10, 0.0, 0.0, None, None),
     "mask_align_cifar": (200, 256, 1.5e-3, 20, 1e-5 / 1.5e-3, 0.05, None, None),
     "mask_align_imagenet": (200, 1024, 6e-4, 20, 1e-5 / 6e-4, 0.05, None, None),
     "hybrid_distillation_cifar": (300, 256, 1.5e-3, 15, 0.0, 0.05, None, None),

@@ -41,6 +41,8 @@ class TJEPA(JointEmbeddingPredictive):
     Args:
         encoder: a `backbones.TokenTransformer` of a `tokens.FeatureTokenizer`, in the paper with
             `class_token=False, registers=1, positions=TJEPA.positions` and `pooling="concat"`.
+            Columns have weights of their own, so that `positions="none"` tells them apart too and
+            leaves more of the first latents to the values.
         masking: a strategy of `masking`; None for `masking.FeatureSubsetMasking()`.
         predictor: `(width, depth, heads)` of a `tokens.TransformerDecoder` with the positions
             `TJEPA.positions`, or a layer.
