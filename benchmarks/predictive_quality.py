@@ -138,6 +138,30 @@ def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n\n".join(["# Prediction, reconstruction, contrast", wrapped, "\n".join(lines)])
 
 
+def over_seeds(names, seeds, measure, write, page, order) -> None:
+    """Measures, prints and keeps what each of some names gives over seeds.
+
+    Args:
+        names: what to run.
+        seeds: of every run.
+        measure: from a name and a seed to numbers.
+        write: Markdown file for the page, or None; what is kept beside it as JSON stays.
+        page: from all results to that page.
+        order: names in the order of the page.
+    """
+    stored = pathlib.Path(write).with_suffix(".json") if write else None
+    results = json.loads(stored.read_text()) if stored and stored.exists() else {}
+    for name in names:
+        for seed in seeds:
+            found = {key: round(value, 4) for key, value in measure(name, seed).items()}
+            results.setdefault(name, {})[str(seed)] = found
+            print(name, seed, json.dumps(found), flush=True)
+            if stored is not None:
+                results = {n: results[n] for n in order if n in results}
+                stored.write_text(json.dumps(results, indent=1) + "\n")
+                pathlib.Path(write).write_text(page(results) + "\n")
+
+
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -147,19 +171,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--write", help="Markdown file for the table")
     asked = parser.parse_args()
-    stored = pathlib.Path(asked.write).with_suffix(".json") if asked.write else None
-    results = json.loads(stored.read_text()) if stored and stored.exists() else {}
     data = images(asked.data_dir)
-    for name in asked.methods:
-        for seed in asked.seeds:
-            found = run(name, data, seed, asked.steps)
-            found = {key: round(value, 4) for key, value in found.items()}
-            results.setdefault(name, {})[str(seed)] = found
-            print(name, seed, json.dumps(found), flush=True)
-            if stored is not None:
-                results = {n: results[n] for n in SETTINGS if n in results}
-                stored.write_text(json.dumps(results, indent=1) + "\n")
-                pathlib.Path(asked.write).write_text(page(results) + "\n")
+
+    def measure(name: str, seed: int) -> dict[str, float]:
+        return run(name, data, seed, asked.steps)
+
+    over_seeds(asked.methods, asked.seeds, measure, asked.write, page, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,19 @@ MODALITIES = {
     "EEGVJEPA": ((32, 4), (2, 2, 2)),
     "SARJEPA": ((16, 16, 1), (4, 4)),
 }
+TABLE = {"numeric": (5,), "categorical": (4,)}
 SEQUENCE = {"vectors": (12, 5), "real": (12,)}
 VOLUME = (8, 8, 8, 1)
+
+
+def table_rows(rows: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
+    """Rows of five numbers and four categories, of which some are missing."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(rows, 5)).astype("float32")
+    codes = rng.integers(0, [2, 3, 4, 2], (rows, 4)).astype("int32")
+    gone = rng.uniform(size=(rows, 9)) < 0.2
+    numbers[gone[:, :5]], codes[gone[:, 5:]] = np.nan, -1
+    return {"numeric": numbers, "categorical": codes}
 
 
 def samples(cls, rows: int = 16, seed: int = 0):
@@ -55,6 +66,8 @@ def samples(cls, rows: int = 16, seed: int = 0):
     if cls.__name__ == "LVMAE":
         real = np.arange(12)[None] < rng.integers(6, 13, (rows, 1))
         return {"vectors": rng.normal(size=(rows, 12, 5)).astype("float32"), "real": real}
+    if cls.__name__ == "TJEPA":
+        return table_rows(rows, seed)
     if cls.__name__ == "Uni4Eye":
         volumes = rng.uniform(size=(rows, *VOLUME)).astype("float32")
         return {"image": images(rows, seed), "volume": volumes}
@@ -133,6 +146,14 @@ def small_tokens(name, width=12, **options):
     return backbones.TokenTransformer(tokenizer, shape, 1, 2, **options)
 
 
+def small_table(width=12, **options):
+    """A transformer of one block over rows of `table_rows`."""
+    tokenizer = tokens.FeatureTokenizer(5, (2, 3, 4, 2), width, seed=0, missing=True)
+    options = {"class_token": False, "registers": 1, "pooling": "concat", "seed": 0, **options}
+    options = {"positions": models.TJEPA.positions, **options}
+    return backbones.TokenTransformer(tokenizer, TABLE, 1, 2, **options)
+
+
 def encoder_for(cls):
     """An encoder that the class takes, or what it takes in its place."""
     if cls.__name__ == "SparseAutoencoder":
@@ -144,6 +165,8 @@ def encoder_for(cls):
     if cls.__name__ == "LVMAE":
         tokenizer = tokens.EmbeddingTokenizer(12, seed=0)
         return backbones.TokenTransformer(tokenizer, SEQUENCE, 1, 2, seed=0)
+    if cls.__name__ == "TJEPA":
+        return small_table()
     if cls.__name__ == "PositionPrediction":
         return small_transformer(positions="none")
     if cls.__name__ == "DSeqJEPA":

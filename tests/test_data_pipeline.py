@@ -100,6 +100,35 @@ def test_nan_is_named_in_the_first_epoch_fed():
     assert len(rows_fed(data.pipeline(images, 6, seed=0, check_finite=False))) == 4
 
 
+def test_a_dict_of_arrays_stays_together_and_may_have_gaps():
+    table = {
+        "numeric": np.arange(20, dtype=np.float32)[:, None],
+        "categorical": np.arange(20, dtype=np.uint8)[:, None] * 2,
+    }
+    feed = data.EpochData((table, np.arange(20)), 6, seed=0, labels=True)
+    assert feed.source.image_shape == {"numeric": (1,), "categorical": (1,)}
+    assert len(feed.source.take(8)) == len(feed.source.holdout(0.4).images["numeric"]) - 4 == 8
+    seen = []
+    for x, y in feed.dataset():
+        assert x["categorical"].dtype == "uint8" and x["numeric"].shape[1:] == (1,)
+        assert np.array_equal(x["numeric"][:, 0], y) and np.array_equal(
+            x["categorical"][:, 0], 2 * y
+        )
+        seen += y.numpy().tolist()
+    assert sorted(seen) == list(range(20))
+    table["numeric"][13] = np.nan
+    with pytest.raises(Exception, match="Row 13 of 'numeric' of arrays .* check_finite='missing'"):
+        list(data.pipeline(table, 6, seed=0))
+    assert len(list(data.pipeline(table, 6, seed=0, check_finite="missing"))) == 4
+    table["numeric"][13] = np.inf
+    with pytest.raises(Exception, match="Row 13 of 'numeric' of arrays holds infinity"):
+        list(data.pipeline(table, 6, seed=0, check_finite="missing"))
+    with pytest.raises(ValueError, match="as many rows in each"):
+        data.EpochData({**table, "categorical": np.zeros((3, 1))}, 6, seed=0)
+    with pytest.raises(ValueError, match="check_finite is True, False or 'missing'"):
+        data.EpochData(table, 6, seed=0, check_finite="nan")
+
+
 def test_finite_check_ends_with_the_first_epoch():
     images = np.zeros((20, 2), np.float32)
     dataset = data.pipeline(images, 6, seed=0)

@@ -151,6 +151,7 @@ SMALL = {
     models.IJEPA: BLOCKS,
     models.VJEPA: {**TUBES, "momentum": 0.9, "variance_weight": 0.1},
     models.SparseJEPA: {**BLOCKS, "groups": 3, "sparsity": 1e-3},
+    models.TJEPA: {"predictor": (12, 1, 2), "momentum": 0.9, "watch": 0},
     models.DSeqJEPA: {**BLOCKS, "regions": 3, "least": 0.1},
     models.ECGJEPA: {
         "masking": masking.ContiguousMasking(least=2),

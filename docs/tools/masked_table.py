@@ -54,7 +54,11 @@ def _parts(cls: type) -> list[str]:
     name, sizes = cls.__name__, {"depth": 1, "heads": 2}
     if issubclass(cls, models.JointEmbeddingPredictive):
         sizes |= {"class_token": name == "DSeqJEPA", "pooling": "mean"}
-    if name == "LVMAE":
+    if name == "TJEPA":
+        tokenizer = tokens.FeatureTokenizer(6, (9, 16), 24)
+        shapes = {"numeric": (6,), "categorical": (2,)}
+        encoder = backbones.TokenTransformer(tokenizer, shapes, registers=1, **sizes)
+    elif name == "LVMAE":
         encoder = backbones.TokenTransformer(tokens.EmbeddingTokenizer(24), (16, 8), **sizes)
     elif name in SHAPES:
         shape, patch = SHAPES[name]
@@ -76,7 +80,7 @@ def _parts(cls: type) -> list[str]:
     if name == "Uni4Eye":
         tokenizer += ", " + _named(model.volume_encoder.tokenizer, ("patch",))
     strategies = getattr(model.masking, "strategies", [model.masking])
-    settings = ("ratio", "color", "group", "share", "components", "blocks")
+    settings = ("ratio", "color", "group", "share", "components", "blocks", "sets")
     masking = " and ".join(_named(one, settings) for one in strategies)
     if name == "HybridDistillation":
         masking = f"none; `drop={model.drop}` behind each quarter of the blocks"

@@ -22,7 +22,7 @@ from keras_ssl.tokens import (
 )
 
 POSITIONS = ("learned", "sincos", "rotary", "none")
-POOLING = ("class", "mean")
+POOLING = ("class", "mean", "concat")
 
 
 class Parts:
@@ -111,6 +111,13 @@ class Parts:
             return x[:, 0]
         real = self.padding(inputs)
         skip = self.prefix.count
+        if pooling == "concat":
+            if real is not None or x.shape[1] is None:
+                raise ValueError(
+                    'pooling="concat" puts as many tokens side by side for every sample, and these '
+                    'may be of different lengths. Use pooling="mean".'
+                )
+            return ops.reshape(x[:, skip:], (-1, (x.shape[1] - skip) * x.shape[2]))
         # Summed in float32 by Keras' own layer, and free of the tokens in front.
         mean = keras.layers.GlobalAveragePooling1D()
         return mean(x[:, skip:]) if real is None else mean(x[:, skip:], mask=real[:, skip:])

@@ -42,7 +42,8 @@ class TokenTransformer(keras.Model):
         mlp_ratio: hidden features of the feed-forward, in widths.
         class_token: whether a class token goes in front.
         registers: number of register tokens behind it.
-        pooling: `"class"` (the class token) or `"mean"` (of the other tokens), after the last
+        pooling: `"class"` (the class token), `"mean"` (of the tokens behind those in front) or
+            `"concat"` (these side by side, `(B, L · D)`, for samples of one size), after the last
             norm; `None` takes the class token where there is one.
         tokens: whether the output is all tokens `(B, class + registers + L, D)`.
         layers: blocks, counted from 1, whose output is given, each normalised as the last; several
@@ -166,7 +167,7 @@ class TokenTransformer(keras.Model):
     @property
     def input_spec(self) -> Any:
         """Samples of any size: positions are interpolated."""
-        if isinstance(self.input_shape, (Mapping, list)):
+        if isinstance(self.input_shape, (Mapping, list)) or self.pooling == "concat":
             return super().input_spec
         open_sizes = [None] * (len(self.input_shape) - 1)
         return keras.layers.InputSpec(shape=(*open_sizes, self.input_shape[-1]))

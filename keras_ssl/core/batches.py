@@ -157,6 +157,14 @@ def some_rows(x: Any, count: int) -> Any:
     return keras.tree.map_structure(lambda *part: np.concatenate(part)[:count], *found)
 
 
+def some_rows_or_none(x: Any, count: int) -> Any:
+    """`some_rows`, or `None` of data that can be read but once, or none."""
+    try:
+        return some_rows(x, count)
+    except ValueError:
+        return None
+
+
 def indices(model: Any, x: Any, index: Any, required: bool) -> Any:
     """The row numbers of a batch.
 

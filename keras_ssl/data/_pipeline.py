@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feeding: tf.data batches whose order is a function of (seed, epoch) alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_ssl.data._source import Source, as_labels, permutation
+from keras_ssl.data._source import Source, as_labels, each_part, parts_of, permutation
 
 # tf.data counts in int64.
 FOREVER = 2**62
@@ -33,13 +33,14 @@ class EpochData:
     Rows stay in their stored type (uint8 for images) until the batch reaches the model.
 
     Args:
-        source: A Source, an array (N, ...), or a pair (x, y) of arrays.
+        source: A Source, an array (N, ...), a dict of arrays, or a pair (x, y) of one and labels.
         batch_size: Rows in a batch; under a strategy the global batch, which Keras divides.
         seed: Seed of the order.
         shuffle: False keeps the stored order in every epoch.
         drop_remainder: Leaves out a last smaller batch (its rows are other rows in every epoch).
         check_finite: Looks for NaN and infinity in the first epoch that is fed; integers are
-            never looked at.
+            never looked at. `"missing"` looks for infinity alone, where NaN stands for a missing
+            value of a table.
         labels: Yields (x, y) in place of x.
         indices: Yields (x, index) in place of x: the number of each row in the data set.
         order: Function from the epoch's number to the rows (M,) it visits, in place of a shuffle;
@@ -65,7 +66,7 @@ class EpochData:
         seed: int,
         shuffle: bool = True,
         drop_remainder: bool = False,
-        check_finite: bool = True,
+        check_finite: bool | str = True,
         labels: bool = False,
         indices: bool = False,
         order: Callable[[int], np.ndarray] | None = None,
@@ -94,7 +95,11 @@ class EpochData:
         self.shuffle = shuffle
         self.labels = labels
         self.indices = indices
-        self._check = check_finite and self.source.images.dtype.kind == "f"
+        if check_finite not in (True, False, "missing"):
+            raise ValueError(
+                f"check_finite is True, False or 'missing'; received {check_finite!r}."
+            )
+        self.check_finite = check_finite
         full, rest = divmod(rows, self.batch_size)
         self.steps_per_epoch: int = full + (1 if rest and not drop_remainder else 0)
 
@@ -195,7 +200,11 @@ class EpochData:
     ) -> Any:
         import tensorflow as tf
 
-        shapes, types = [self.source.images.shape[1:]], [self.source.images.dtype]
+        images = self.source.images
+        names = list(images) if isinstance(images, Mapping) else None
+        shapes = [part.shape[1:] for part in parts_of(images).values()]
+        types = [part.dtype for part in parts_of(images).values()]
+        count = len(shapes)
         if self.labels or self.indices:
             shapes, types = [*shapes, ()], [*types, np.dtype("int64")]
 
@@ -211,9 +220,11 @@ class EpochData:
                 tensor.set_shape((None, *shape))
             return step, *batch
 
-        def deliver(step: Any, x: Any, *y: Any) -> Any:
+        def deliver(step: Any, *parts: Any) -> Any:
             if handed_out is not None:
                 tf.numpy_function(handed_out, [step], tf.int64)
+            x, y = parts[:count], parts[count:]
+            x = x[0] if names is None else dict(zip(names, x, strict=True))
             return (x, *y) if y else x
 
         # The second map comes after the prefetch and is sequential: it runs when the consumer asks.
@@ -230,22 +241,31 @@ class EpochData:
     def _load(self, step: int, checked_epoch: int) -> list[np.ndarray]:
         epoch, batch = divmod(step, self.steps_per_epoch)
         rows = self.rows(epoch, batch)
-        images = self.source.images[rows]
-        if self._check and epoch == checked_epoch:
-            self._require_finite(images, rows)
+        parts = each_part(self.source.images, lambda part: part[rows])
+        if self.check_finite and epoch == checked_epoch:
+            for name, part in parts_of(parts).items():
+                self._require_finite(name, part, rows)
+        found = list(parts_of(parts).values())
         if self.indices:
-            return [images, rows]
+            return [*found, rows]
         labels = self.source.labels
-        return [images, labels[rows]] if self.labels and labels is not None else [images]
+        return [*found, labels[rows]] if self.labels and labels is not None else found
 
-    def _require_finite(self, x: np.ndarray, rows: np.ndarray) -> None:
-        bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    def _require_finite(self, name: str, x: np.ndarray, rows: np.ndarray) -> None:
+        if x.dtype.kind != "f":
+            return
+        gaps = self.check_finite == "missing"
+        bad = np.isinf(x) if gaps else ~np.isfinite(x)
+        bad = bad.reshape(len(x), -1).any(axis=1)
         if bad.any():
             first = int(rows[bad].min())
+            what = "infinity" if gaps else "NaN or infinity"
+            where = f"{name!r} of {self.source.name}" if name else self.source.name
+            missing = "'missing' if NaN is a missing value of a table, else " if name else ""
             raise ValueError(
-                f"Row {first} of {self.source.name} holds NaN or infinity ({int(bad.sum())} such "
-                f"rows in this batch of {len(x)}); expected finite numbers. Remove or repair the "
-                "row, or pass check_finite=False."
+                f"Row {first} of {where} holds {what} ({int(bad.sum())} such rows in this batch of "
+                f"{len(x)}); expected finite numbers. Remove or repair the row, or pass "
+                f"check_finite={'' if gaps else missing}False."
             )
 
 
@@ -256,7 +276,7 @@ def pipeline(
     seed: int,
     shuffle: bool = True,
     drop_remainder: bool = False,
-    check_finite: bool = True,
+    check_finite: bool | str = True,
     labels: bool = False,
     indices: bool = False,
     start_epoch: int = 0,
@@ -266,12 +286,13 @@ def pipeline(
     """A data set as tf.data batches; the order is a function of (seed, epoch).
 
     Args:
-        source: A Source, an array (N, ...), or a pair (x, y) of arrays.
+        source: A Source, an array (N, ...), a dict of arrays, or a pair (x, y) of one and labels.
         batch_size: Rows in a batch (the global batch under a strategy).
         seed: Seed of the order.
         shuffle: False keeps the stored order.
         drop_remainder: Leaves out a last smaller batch.
-        check_finite: Names a row with NaN or infinity in the first epoch.
+        check_finite: Names a row with NaN or infinity in the first epoch; `"missing"` one with
+            infinity alone.
         labels: Yields (x, y) in place of x.
         indices: Yields (x, index) in place of x: the number of each row in the data set.
         start_epoch: Epoch to begin with.
@@ -314,9 +335,9 @@ def _as_source(data: Any) -> Source:
         if len(data) != 2:
             raise ValueError(f"A tuple of {len(data)} arrays was given; expected (x, y).")
         labels, names = as_labels(data[1], "y")
-        return Source(np.asarray(data[0]), labels, class_names=names)
-    array = np.asarray(data)
-    if array.dtype == object:
+        return Source(each_part(data[0], np.asarray), labels, class_names=names)
+    array = each_part(data, np.asarray)
+    if any(part.dtype == object for part in parts_of(array).values()):
         raise ValueError(
             f"Expected an array, (x, y) or a Source; got {type(data).__name__} with rows of "
             "different shapes or types. Bring all rows to one shape first."

@@ -4,7 +4,8 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,12 +51,25 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
     return digest.hexdigest()
 
 
+def each_part(images: Any, function: Callable[[np.ndarray], Any]) -> Any:
+    """What a function makes of an array, or of every array of a dict."""
+    if isinstance(images, Mapping):
+        return {name: function(part) for name, part in images.items()}
+    return function(images)
+
+
+def parts_of(images: Any) -> dict[str, np.ndarray]:
+    """Arrays by name; one that is not in a dict has an empty one."""
+    return dict(images) if isinstance(images, Mapping) else {"": images}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """A data set in memory.
 
     Args:
-        images: (N, H, W, C) uint8 for images, or (N, ...) of any type and rank from an npz file.
+        images: (N, H, W, C) uint8 for images, or (N, ...) of any type and rank from an npz file; a
+            dict of such arrays for samples of several parts, such as rows of a table.
         labels: (N,) int64, -1 for an unlabelled row; None where the data set has no labels.
         name: What the data set is called in messages.
         test: The held-out part, or None.
@@ -63,7 +77,7 @@ class Source:
         skipped: Paths of images that could not be read and were left out.
     """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray | None = None
     name: str = "arrays"
     test: "Source | None" = None
@@ -71,24 +85,28 @@ class Source:
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.images.ndim == 0 or len(self.images) == 0:
+        parts = parts_of(self.images)
+        shapes = {name: part.shape for name, part in parts.items()}
+        if not shapes or any(not shape or not shape[0] for shape in shapes.values()):
             raise ValueError(
-                f"{self.name} holds no rows (shape {self.images.shape}); expected at least one. "
-                "Check the path, the split and `limit`."
+                f"{self.name} holds no rows (shape {each_part(self.images, np.shape)}); expected "
+                "at least one. Check the path, the split and `limit`."
             )
-        if self.labels is not None and self.labels.shape != (len(self.images),):
+        if len({shape[0] for shape in shapes.values()}) > 1:
+            raise ValueError(f"{self.name} has arrays of {shapes}; expected as many rows in each.")
+        if self.labels is not None and self.labels.shape != (len(self),):
             raise ValueError(
-                f"{self.name} has labels of shape {self.labels.shape} for {len(self.images)} rows; "
-                f"expected ({len(self.images)},). Pass one integer label per row."
+                f"{self.name} has labels of shape {self.labels.shape} for {len(self)} rows; "
+                f"expected ({len(self)},). Pass one integer label per row."
             )
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(next(iter(parts_of(self.images).values())))
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Shape of one row, without the number of rows."""
-        return tuple(self.images.shape[1:])
+    def image_shape(self) -> Any:
+        """Shape of one row, without the number of rows; of every part by name in a dict."""
+        return each_part(self.images, lambda part: tuple(part.shape[1:]))
 
     @property
     def num_classes(self) -> int | None:
@@ -105,7 +123,8 @@ class Source:
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 (hexadecimal) of the content: rows and labels of this part and the test part."""
-        own = fingerprint(self.images, self.labels)
+        parts = sorted(parts_of(self.images).items())
+        own = fingerprint(*(part for _, part in parts), self.labels)
         if self.test is None:
             return own
         return hashlib.sha256((own + self.test.fingerprint).encode()).hexdigest()
@@ -158,7 +177,7 @@ class Source:
 
 def _part(source: Source, rows: np.ndarray) -> dict:
     labels = None if source.labels is None else source.labels[rows]
-    return {"images": source.images[rows], "labels": labels}
+    return {"images": each_part(source.images, lambda part: part[rows]), "labels": labels}
 
 
 def _draw(labels: np.ndarray | None, rows: int, count: int, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from keras_ssl.masking._block import BlockMasking
 from keras_ssl.masking._colored import ColoredMasking, colored_noise
 from keras_ssl.masking._contiguous import ContiguousMasking
 from keras_ssl.masking._corruption import GroupCorruption
+from keras_ssl.masking._feature_subset import FeatureSubsetMasking
 from keras_ssl.masking._guided import GuidedMasking, predecessor_similarity
 from keras_ssl.masking._inverse_block import InverseBlockMasking
 from keras_ssl.masking._mixing import PatchMixing
@@ -31,6 +32,7 @@ __all__ = [
     "BlockMasking",
     "ColoredMasking",
     "ContiguousMasking",
+    "FeatureSubsetMasking",
     "GroupCorruption",
     "GroupedMasking",
     "GuidedMasking",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -150,23 +150,24 @@ class TeacherFeatureTarget(Target):
         """`(B, L, D)`, or `(B, L, layers · D)`."""
         shapes = self._shapes(input_shape)
         self._check_outputs(shapes)
-        grid = shapes[0][1:-1]
+        rows, *grid, _ = shapes[0]
         count = None if None in grid else math.prod(grid) - self.skip
         widths = [shape[-1] for shape in shapes]
-        return (input_shape[0], count, sum(widths) if self.combine != "mean" else widths[0])
+        return (rows, count, sum(widths) if self.combine != "mean" else widths[0])
 
-    def check(self, input_shape: Sequence, grid: Sequence[int]) -> None:
+    def check(self, input_shape: Any, grid: Sequence[int]) -> None:
         """Requires the teacher's tokens to be those of a student.
 
         Args:
-            input_shape: `(B, N1, …, Nd, C)` of the samples, B may be None.
+            input_shape: `(B, N1, …, Nd, C)` of the samples, B may be None; a dict of shapes for
+                samples of several parts.
             grid: the student's tokens on every axis.
 
         Raises:
             ValueError: if the grids differ, or the numbers of tokens where the teacher gives no
                 grid.
         """
-        grid, sample = tuple(grid), tuple(input_shape)[1:]
+        grid = tuple(grid)
         for shape in self._shapes(input_shape):
             mine = shape[1:-1]
             if len(mine) == 1 and self.transformer is not None:
@@ -178,9 +179,9 @@ class TeacherFeatureTarget(Target):
             if len(mine) == len(grid) or math.prod(mine) != math.prod(grid):
                 raise ValueError(
                     f"the teacher {self.teacher.network.name!r} has tokens {mine} for samples "
-                    f"{sample}, and the student's grid is {grid}. Choose a teacher of the same "
-                    "grid, resize the samples inside of the teacher, or say by skip= how many of "
-                    "its tokens stand in front of the patches."
+                    f"{input_shape}, and the student's grid is {grid}. Choose a teacher of the "
+                    "same grid, resize the samples inside of the teacher, or say by skip= how "
+                    "many of its tokens stand in front of the patches."
                 )
 
     def get_config(self) -> dict[str, Any]:
@@ -199,8 +200,8 @@ class TeacherFeatureTarget(Target):
         teacher = keras.saving.deserialize_keras_object(config["teacher"])
         return cls(**{**config, "teacher": teacher})
 
-    def _grid(self, input_shape: Sequence) -> tuple:
-        samples = keras.KerasTensor(tuple(input_shape), dtype="float32")
+    def _grid(self, input_shape: Any) -> tuple:
+        samples = _symbolic(input_shape)
         for layer in _front(self.teacher.network):
             samples = layer.compute_output_spec(samples)
         return self.transformer.grid_of(samples)
@@ -209,8 +210,8 @@ class TeacherFeatureTarget(Target):
         """Symbolic outputs where the network has them, else nothing."""
         return getattr(self.network, "outputs", None) or []
 
-    def _shapes(self, input_shape: Sequence) -> list:
-        samples = keras.KerasTensor(tuple(input_shape), dtype="float32")
+    def _shapes(self, input_shape: Any) -> list:
+        samples = _symbolic(input_shape)
         return [tuple(x.shape) for x in tree.flatten(self.network.compute_output_spec(samples))]
 
     def _check_outputs(self, shapes: Sequence) -> None:
@@ -230,6 +231,13 @@ class TeacherFeatureTarget(Target):
                 f"the teacher's layers have shapes {shapes} and no common width for a mean; use "
                 "combine='concatenate', or layers of one width."
             )
+
+
+def _symbolic(shape: Any) -> Any:
+    """Samples of a shape, or of a dict of shapes, that have no values."""
+    if isinstance(shape, Mapping):
+        return {name: _symbolic(one) for name, one in shape.items()}
+    return keras.KerasTensor(tuple(shape), dtype="float32")
 
 
 def _as_teacher(network: keras.Layer, momentum: float | Callable | None) -> Teacher:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_ssl import views as views_module
@@ -51,6 +52,11 @@ def check_samples(model: Any, samples: Any) -> None:
         ValueError: for another rank or number of channels.
     """
     wanted = model.masked_encoder.sample_shape
+    if isinstance(wanted, Mapping):
+        raise ValueError(
+            f"{type(model).__name__} takes a dict of arrays {list(wanted)}; received "
+            f"{type(samples).__name__}."
+        )
     shape: tuple = tuple(getattr(samples, "shape", ()))
     if len(shape) != len(wanted) + 1 or shape[-1] not in (wanted[-1], None):
         raise ValueError(

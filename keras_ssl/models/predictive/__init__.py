@@ -9,6 +9,7 @@ from keras_ssl.models.predictive.ijepa import IJEPA
 from keras_ssl.models.predictive.salt import SALT
 from keras_ssl.models.predictive.sar_jepa import SARJEPA
 from keras_ssl.models.predictive.sparse_jepa import SparseJEPA
+from keras_ssl.models.predictive.tjepa import TJEPA
 from keras_ssl.models.predictive.vjepa import VJEPA
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "IJEPA",
     "SALT",
     "SARJEPA",
+    "TJEPA",
     "VJEPA",
     "DSeqJEPA",
     "JointEmbeddingPredictive",

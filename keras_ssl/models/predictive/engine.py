@@ -33,8 +33,8 @@ class JointEmbeddingPredictive(MaskedModeling):
     teacher leaves the encoder's.
 
     Args:
-        encoder: a `backbones.TokenTransformer` whose pooling is the mean: nothing is asked of a
-            class token.
+        encoder: a `backbones.TokenTransformer` whose pooling is `"mean"` or `"concat"`: nothing is
+            asked of a class token.
         masking: a strategy of `masking` whose plans have indices.
         predictor: `(width, depth, heads)` of a `tokens.TransformerDecoder`, or a layer called as it
             is.
@@ -96,13 +96,13 @@ class JointEmbeddingPredictive(MaskedModeling):
             self.teacher_encoder = self.teacher.network
 
     def checked_encoder(self, encoder: Any) -> Any:
-        """The encoder, if it is made of tokens and pools them by their mean.
+        """The encoder, if it is made of tokens and pools them, not a class token.
 
         Raises:
             ValueError: if it is or does not.
         """
         encoder = super().checked_encoder(encoder)
-        if encoder.pooling != "mean":
+        if encoder.pooling not in ("mean", "concat"):
             raise ValueError(
                 f"{type(self).__name__} asks nothing of a class token, and the encoder "
                 f"{encoder.name!r} {'pools it' if encoder.pooling else 'pools nothing'}. Build it "
@@ -132,11 +132,8 @@ class JointEmbeddingPredictive(MaskedModeling):
 
         if not self.watch or any(isinstance(one, RepresentationMonitor) for one in given):
             return []
-        try:
-            samples = batches.some_rows(x, self.watch)
-        except ValueError:
-            return []
-        rows = len(keras.tree.flatten(samples)[0])
+        samples = batches.some_rows_or_none(x, self.watch)
+        rows = 0 if samples is None else len(keras.tree.flatten(samples)[0])
         return [RepresentationMonitor(samples)] if rows > 1 else []
 
     def get_config(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ssl import tokens
+from keras_ssl import backbones, tokens
 
 ORDERS = {"column, row": (1, 0), "row, column": (0, 1)}
 
@@ -80,7 +80,36 @@ def _table(arrays: dict, meta: dict) -> dict:
     return {"out_tokens": np.asarray(prefix(tokenizer(batch)))}
 
 
+def _registers(arrays: dict, meta: dict) -> dict:
+    """Tokens of columns behind the registers of a transformer, which have no offset."""
+    front, width = meta["n_reg_tokens"], meta["d"]
+    embeddings = [arrays[f"in_emb{k}"] for k in range(arrays["in_cat"].shape[1])]
+    batch = {"numeric": arrays["in_num"].astype("float32"), "categorical": arrays["in_cat"]}
+    batch = {name: x for name, x in batch.items() if x.shape[1]}
+    tokenizer = tokens.FeatureTokenizer(
+        arrays["in_num"].shape[1], [len(one) for one in embeddings], width
+    )
+    encoder = backbones.TokenTransformer(
+        tokenizer,
+        {name: x.shape[1:] for name, x in batch.items()},
+        1,
+        1,
+        class_token=False,
+        registers=front,
+        positions="none",
+    )
+    if "numeric" in batch:
+        tokenizer.weight.assign(arrays["in_weight"][front:])
+    if embeddings:
+        tokenizer.embedding.assign(np.concatenate(embeddings))
+    tokenizer.bias.assign(arrays["in_bias"])
+    if front:
+        encoder.prefix.tokens[0].assign(arrays["in_weight"][None, :front])
+    return {"out_tokens": np.asarray(encoder.first_tokens(batch)[0])}
+
+
 CASES = {
+    "jepa_tjepa_tokens": _registers,
     "tabular_tokenizer": _table,
     "mim_sincos_position_tables": _sincos,
     "mim_pos_embed_interpolation": _interpolation,
