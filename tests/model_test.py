@@ -241,6 +241,8 @@ def seen_by(model):
     """What is random in a batch: a function that makes views, or a view and the order of tokens."""
     if isinstance(model, models.SparseAutoencoder):
         return lambda batch: []
+    if isinstance(model, models.SeqJEPA):
+        return lambda batch: tf.unstack(model.make_views(batch)["views"], axis=1)
     if isinstance(model, models.Noise2Score):
         return lambda batch: [model.make_views(batch)["noise"]]
     if not isinstance(model, models.MaskedModeling):

@@ -151,6 +151,14 @@ SMALL = {
     models.IJEPA: BLOCKS,
     models.VJEPA: {**TUBES, "momentum": 0.9, "variance_weight": 0.1},
     models.SparseJEPA: {**BLOCKS, "groups": 3, "sparsity": 1e-3},
+    models.SeqJEPA: {
+        "context": 2,
+        "action_width": 8,
+        "aggregator": (1, 2),
+        "predictor": 16,
+        "momentum": 0.9,
+        "watch": 0,
+    },
     models.DSeqJEPA: {**BLOCKS, "regions": 3, "least": 0.1},
     models.SALT: {**TUBES, "teacher": small_tokens("SALT", 8, seed=7), "teacher_epochs": 0},
 }

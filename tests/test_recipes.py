@@ -81,6 +81,7 @@ TABLE = {
     "ijepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
     "ijepa_imagenet": (600, 2048, 1e-3, 40, 1e-3, 0.04, None, None),
     "sparse_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
+    "seq_jepa_cifar": (2000, 512, 4e-4, 20, 0.025, 1e-3, None, None),
     "vjepa_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
@@ -123,6 +124,7 @@ VIEWS = {
     **dict.fromkeys(("AudioMAE", "VideoMAEV2", "LVMAE", "Uni4Eye", "SignalMAE", "VJEPA")),
     "MaskAlign": "mae",
     "SparseJEPA": "ijepa",
+    "SeqJEPA": "byol",
     "HybridDistillation": "mae",
     "G2SD": "mae",
 }
@@ -156,6 +158,7 @@ SETTINGS = {
     "ijepa_cifar": {"loss": "smooth_l1", "normalize": True},
     "ijepa_imagenet": {"loss": "smooth_l1", "normalize": True},
     "sparse_jepa_cifar": {"groups": 2, "sparsity": 1e-4},
+    "seq_jepa_cifar": {"context": 3, "action_width": 128},
     "vjepa_videomix": {"loss": "l1", "normalize": True, "variance_weight": 0.0},
     "cae_imagenet": {"codes": 8192, "layer_scale": 0.1, "drop_path": 0.1},
     "crop_mae_imagenet": {"loss": "l2", "decode": None},
@@ -379,7 +382,9 @@ def test_encoders_are_the_papers():
     for name in TABLE:
         recipe = recipes.get(name)
         small = recipe.data == "cifar"
-        small_network = name == "sie_imagenet" or (small and "sup_con" not in name)
+        small_network = name in ("sie_imagenet", "act_jepa_pushes") or (
+            small and "sup_con" not in name
+        )
         if isinstance(recipe.backbone, recipes.Transformer):
             continue
         if name in TRANSFORMERS:

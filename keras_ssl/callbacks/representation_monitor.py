@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_ssl.callbacks import _collapse
 from keras_ssl.callbacks._board import board, updates
@@ -40,7 +40,8 @@ class RepresentationMonitor(keras.callbacks.Callback):
     TensorBoard gets them at every measurement, under "quality/".
 
     Args:
-        images: (N, ...) samples as the model takes them, N from 2; some hundred are plenty.
+        images: (N, ...) samples as the model takes them, or a dict of such arrays, N from 2; some
+            hundred are plenty.
             RankMe cannot exceed N.
         every_steps: training steps between measurements.
         patience: consecutive measurements that must show a sign before the warning; NaN and
@@ -77,8 +78,9 @@ class RepresentationMonitor(keras.callbacks.Callback):
         log_dir: str | PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        if len(images) < 2:
-            raise ValueError(f"images has {len(images)} sample(s), expected at least 2.")
+        self.rows = len(tree.flatten(images)[0])
+        if self.rows < 2:
+            raise ValueError(f"images has {self.rows} sample(s), expected at least 2.")
         for name, value in {"every_steps": every_steps, "patience": patience}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1.")
@@ -138,6 +140,9 @@ class RepresentationMonitor(keras.callbacks.Callback):
             embeddings["projection"] = self.model.project(self._seen(images), training=False)
         return embeddings
 
+    def _tensors(self) -> Any:
+        return tree.map_structure(ops.convert_to_tensor, self.images)
+
     def _seen(self, images: Any) -> Any:
         """The images as a view without random changes."""
         preprocess = getattr(getattr(self.model, "views", None), "preprocess", None)
@@ -150,7 +155,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
     def _check(self, step: int) -> None:
         """Measures, records and warns."""
         self._measured = step
-        embeddings = self._embed(ops.convert_to_tensor(self.images))
+        embeddings = self._embed(self._tensors())
         found = {
             name: _collapse.measure(_rows(ops.convert_to_numpy(ops.cast(z, "float32")), name))
             for name, z in embeddings.items()
@@ -161,10 +166,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
             self._record(name, measurement, position)
             top = self._best[name] = _collapse.best(self._best.get(name), measurement)
             head = name != "representation"
-            signs = _collapse.signs(measurement, top, rows=len(self.images), head=head)
+            signs = _collapse.signs(measurement, top, rows=self.rows, head=head)
             self._judge(name, signs, measurement.finite, step, position)
         if self._assign is not None:
-            probabilities = self._assign(ops.convert_to_tensor(self.images))
+            probabilities = self._assign(self._tensors())
             self._check_assignments(ops.convert_to_numpy(probabilities), step, position)
 
     def _check_assignments(self, probabilities: np.ndarray, step: int, position: int) -> None:
@@ -189,7 +194,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self._told.add(name)
         self.warned.append((position, name, signs))
         warnings.warn(
-            f"Collapse at step {position}: looking at the {name}s of {len(self.images)} held "
+            f"Collapse at step {position}: looking at the {name}s of {self.rows} held "
             f"images, {'; '.join(signs)}. {_collapse.advice(signs)}",
             CollapseWarning,
             stacklevel=2,

@@ -54,6 +54,7 @@ from keras_ssl.models.predictive import (
     VJEPA,
     DSeqJEPA,
     JointEmbeddingPredictive,
+    SeqJEPA,
     SparseJEPA,
 )
 
@@ -97,6 +98,7 @@ __all__ = [
     "SALT",
     "SIE",
     "SLA",
+    "SeqJEPA",
     "SiT",
     "SignalMAE",
     "SimCLR",

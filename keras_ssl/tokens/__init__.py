@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model of tokens sees and is made of: tokenizers, positions, transformer blocks."""
 
+from keras_ssl.tokens._aggregator import SequenceAggregator
 from keras_ssl.tokens._blocks import FeedForward, SelfAttention, TransformerBlock
 from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
-from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder
+from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder, PostNormBlock
 from keras_ssl.tokens._decoder import MLPDecoder, TransformerDecoder, attended
 from keras_ssl.tokens._features import EmbeddingTokenizer, FeatureTokenizer
 from keras_ssl.tokens._latent import LatentDecoder, LatentRegressor, RegressorBlock
@@ -44,10 +45,12 @@ __all__ = [
     "MLPDecoder",
     "MaskToken",
     "PatchTokenizer",
+    "PostNormBlock",
     "PrefixTokens",
     "RegressorBlock",
     "RotaryPositions",
     "SelfAttention",
+    "SequenceAggregator",
     "SinCosPositions",
     "TransformerBlock",
     "TransformerDecoder",

@@ -5,7 +5,16 @@ from keras_ssl.models.predictive.dseq_jepa import DSeqJEPA
 from keras_ssl.models.predictive.engine import JointEmbeddingPredictive
 from keras_ssl.models.predictive.ijepa import IJEPA
 from keras_ssl.models.predictive.salt import SALT
+from keras_ssl.models.predictive.seq_jepa import SeqJEPA
 from keras_ssl.models.predictive.sparse_jepa import SparseJEPA
 from keras_ssl.models.predictive.vjepa import VJEPA
 
-__all__ = ["IJEPA", "SALT", "VJEPA", "DSeqJEPA", "JointEmbeddingPredictive", "SparseJEPA"]
+__all__ = [
+    "IJEPA",
+    "SALT",
+    "VJEPA",
+    "DSeqJEPA",
+    "JointEmbeddingPredictive",
+    "SeqJEPA",
+    "SparseJEPA",
+]
