@@ -159,6 +159,14 @@ SMALL = {
         "momentum": 0.9,
         "watch": 0,
     },
+    models.ACTJEPA: {
+        "actions": 2,
+        "chunk": 3,
+        "predictor": (8, 1, 2),
+        "decoder": (8, 1, 2),
+        "momentum": 0.9,
+        "watch": 0,
+    },
     models.DSeqJEPA: {**BLOCKS, "regions": 3, "least": 0.1},
     models.SALT: {**TUBES, "teacher": small_tokens("SALT", 8, seed=7), "teacher_epochs": 0},
 }

@@ -82,6 +82,7 @@ TABLE = {
     "ijepa_imagenet": (600, 2048, 1e-3, 40, 1e-3, 0.04, None, None),
     "sparse_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
     "seq_jepa_cifar": (2000, 512, 4e-4, 20, 0.025, 1e-3, None, None),
+    "act_jepa_pushes": (300, 64, 1e-4, 10, 0.0, 1e-4, None, None),
     "vjepa_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
     "mae_imagenet": (800, 4096, 2.4e-3, 40, 0.0, 0.05, None, None),
     "mixed_ae_cifar": (800, 256, 1.5e-3, 40, 0.0, 0.05, None, None),
@@ -125,6 +126,7 @@ VIEWS = {
     "MaskAlign": "mae",
     "SparseJEPA": "ijepa",
     "SeqJEPA": "byol",
+    "ACTJEPA": None,
     "HybridDistillation": "mae",
     "G2SD": "mae",
 }
@@ -159,6 +161,7 @@ SETTINGS = {
     "ijepa_imagenet": {"loss": "smooth_l1", "normalize": True},
     "sparse_jepa_cifar": {"groups": 2, "sparsity": 1e-4},
     "seq_jepa_cifar": {"context": 3, "action_width": 128},
+    "act_jepa_pushes": {"actions": 2, "chunk": 16, "loss": "l1", "normalize": True},
     "vjepa_videomix": {"loss": "l1", "normalize": True, "variance_weight": 0.0},
     "cae_imagenet": {"codes": 8192, "layer_scale": 0.1, "drop_path": 0.1},
     "crop_mae_imagenet": {"loss": "l2", "decode": None},

@@ -59,6 +59,7 @@ def test_changes_are_those_of_two_views_between_neighbours():
     assert shapes == {name: tuple(part.shape) for name, part in made.items()}
     again = views.SequenceWithParameters.from_config(layer.get_config())
     np.testing.assert_array_equal(again(batch, seed=seed)["views"], made["views"])
+    assert views.show(layer, batch, count=2, cell=16).size == (2 * 18 + 2, 4 * 18 + 2)
 
 
 def test_the_last_view_has_a_pipeline_of_its_own():

@@ -273,6 +273,10 @@ LAYERS = {
     ),
     "PostNormBlock": lambda: (tokens.PostNormBlock(2, 2.0, seed=0), normal(1, 3, 8)),
     "SequenceAggregator": lambda: (tokens.SequenceAggregator(2, 2, seed=0), normal(2, 3, 8)),
+    "FutureChunkPredictor": lambda: (
+        tokens.FutureChunkPredictor(3, 8, 1, 2, seed=0),
+        normal(2, 3, 4),
+    ),
 }
 
 

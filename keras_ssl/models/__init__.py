@@ -49,6 +49,7 @@ from keras_ssl.models.masked import (
     VideoMAEV2,
 )
 from keras_ssl.models.predictive import (
+    ACTJEPA,
     IJEPA,
     SALT,
     VJEPA,
@@ -59,6 +60,7 @@ from keras_ssl.models.predictive import (
 )
 
 __all__ = [
+    "ACTJEPA",
     "AudioMAE",
     "BYOL",
     "BarlowTwins",

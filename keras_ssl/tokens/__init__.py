@@ -4,6 +4,7 @@
 from keras_ssl.tokens._aggregator import SequenceAggregator
 from keras_ssl.tokens._blocks import FeedForward, SelfAttention, TransformerBlock
 from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
+from keras_ssl.tokens._chunk import ActionChunkDecoder, FutureChunkPredictor
 from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder, PostNormBlock
 from keras_ssl.tokens._decoder import MLPDecoder, TransformerDecoder, attended
 from keras_ssl.tokens._features import EmbeddingTokenizer, FeatureTokenizer
@@ -28,6 +29,7 @@ from keras_ssl.tokens._sequence import (
 from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sincos_table
 
 __all__ = [
+    "ActionChunkDecoder",
     "CrossAttention",
     "CrossSelfBlock",
     "CrossSelfDecoder",
@@ -37,6 +39,7 @@ __all__ = [
     "EmbeddingTokenizer",
     "FeatureTokenizer",
     "FeedForward",
+    "FutureChunkPredictor",
     "LatentDecoder",
     "LatentPredictor",
     "LatentRegressor",

@@ -87,9 +87,14 @@ class CrossAttention(keras.layers.Layer):
         training: bool = False,
     ) -> Any:
         """Values, mixed by attention."""
-        query, key = self._split(self.query(queries)), self._split(self.key(keys))
         value = self._split(self.value(keys if values is None else values))
-        weights = attention_weights(query, key, padding_mask)
+        if keys.shape[1] == 1:
+            # There is nothing to choose.
+            rows, count = ops.shape(queries)[:2]
+            weights = ops.ones((rows, self.heads, count, 1), "float32")
+        else:
+            query, key = self._split(self.query(queries)), self._split(self.key(keys))
+            weights = attention_weights(query, key, padding_mask)
         return self.out(mixed(self.drop(weights, training=training), value))
 
     def compute_output_shape(self, queries_shape: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joint-embedding prediction: latents of what is hidden, from what is seen."""
 
+from keras_ssl.models.predictive.act_jepa import ACTJEPA
 from keras_ssl.models.predictive.dseq_jepa import DSeqJEPA
 from keras_ssl.models.predictive.engine import JointEmbeddingPredictive
 from keras_ssl.models.predictive.ijepa import IJEPA
@@ -10,6 +11,7 @@ from keras_ssl.models.predictive.sparse_jepa import SparseJEPA
 from keras_ssl.models.predictive.vjepa import VJEPA
 
 __all__ = [
+    "ACTJEPA",
     "IJEPA",
     "SALT",
     "VJEPA",
