@@ -132,6 +132,12 @@ def test_the_teacher_follows():
     for before, mine, student in zip(old, teacher.weights, model.encoder.weights, strict=True):
         np.testing.assert_allclose(mine, 0.9 * before + 0.1 * np.asarray(student), atol=1e-6)
         assert np.abs(np.asarray(mine) - before).max() > 0.0
+    x, found = sequences(), []
+    for _ in range(2):
+        found.append(float(model.compute_losses(x, False)["prediction"]))
+        # It is what is predicted.
+        teacher.set_weights([-np.asarray(weight) for weight in teacher.weights])
+    assert found[1] == pytest.approx(2.0 - found[0], abs=1e-5) and found[0] != found[1]
 
 
 def test_both_representations_come_out():
