@@ -68,6 +68,11 @@ def samples(cls, rows: int = 16, seed: int = 0):
         return {"vectors": rng.normal(size=(rows, 12, 5)).astype("float32"), "real": real}
     if cls.__name__ == "TJEPA":
         return table_rows(rows, seed)
+    if cls.__name__ == "ACTJEPA":
+        real = np.arange(4)[None] < rng.integers(2, 5, (rows, 1))
+        parts = {"observations": (rows, 4, 5), "actions": (rows, 4, 2)}
+        made = {name: rng.normal(size=size).astype("float32") for name, size in parts.items()}
+        return {**made, "real": real, "labelled": np.arange(rows) % 3 > 0}
     if cls.__name__ == "Uni4Eye":
         volumes = rng.uniform(size=(rows, *VOLUME)).astype("float32")
         return {"image": images(rows, seed), "volume": volumes}
@@ -130,6 +135,15 @@ def image_network(shape):
     return keras.Model(inputs, x)
 
 
+def observer():
+    """Two tokens of eight features of an observation of five numbers."""
+    start = keras.initializers.HeNormal
+    inputs = keras.Input((5,))
+    x = keras.layers.Dense(16, activation="swish", kernel_initializer=start(seed=0))(inputs)
+    x = keras.layers.Dense(16, kernel_initializer=start(seed=1))(x)
+    return keras.Model(inputs, keras.layers.Reshape((2, 8))(x))
+
+
 def small_transformer(**options):
     """A vision transformer of one block and 16 patches: every block more is traced often."""
     sizes = {"width": 12, "depth": 1, "heads": 2, "seed": 0}
@@ -160,6 +174,8 @@ def encoder_for(cls):
         return MODALITIES[cls.__name__][0][0]
     if cls.__name__ == "Noise2Score":
         return image_network(MODALITIES[cls.__name__][0])
+    if cls.__name__ == "ACTJEPA":
+        return observer()
     if cls.__name__ in MODALITIES:
         return small_tokens(cls.__name__)
     if cls.__name__ == "LVMAE":
@@ -267,8 +283,10 @@ def assert_goes_on_alike(first: list[dict], second: list[dict]) -> None:
 
 def seen_by(model):
     """What is random in a batch: a function that makes views, or a view and the order of tokens."""
-    if isinstance(model, models.SparseAutoencoder):
+    if isinstance(model, (models.SparseAutoencoder, models.ACTJEPA)):
         return lambda batch: []
+    if isinstance(model, models.SeqJEPA):
+        return lambda batch: tf.unstack(model.make_views(batch)["views"], axis=1)
     if isinstance(model, models.Noise2Score):
         return lambda batch: [model.make_views(batch)["noise"]]
     if not isinstance(model, models.MaskedModeling):

@@ -152,6 +152,22 @@ SMALL = {
     models.VJEPA: {**TUBES, "momentum": 0.9, "variance_weight": 0.1},
     models.SparseJEPA: {**BLOCKS, "groups": 3, "sparsity": 1e-3},
     models.TJEPA: {"predictor": (12, 1, 2), "momentum": 0.9, "watch": 0},
+    models.SeqJEPA: {
+        "context": 2,
+        "action_width": 8,
+        "aggregator": (1, 2),
+        "predictor": 16,
+        "momentum": 0.9,
+        "watch": 0,
+    },
+    models.ACTJEPA: {
+        "actions": 2,
+        "chunk": 3,
+        "predictor": (8, 1, 2),
+        "decoder": (8, 1, 2),
+        "momentum": 0.9,
+        "watch": 0,
+    },
     models.DSeqJEPA: {**BLOCKS, "regions": 3, "least": 0.1},
     models.ECGJEPA: {
         "masking": masking.ContiguousMasking(least=2),

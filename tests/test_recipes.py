@@ -81,6 +81,8 @@ TABLE = {
     "ijepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
     "ijepa_imagenet": (600, 2048, 1e-3, 40, 1e-3, 0.04, None, None),
     "sparse_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
+    "seq_jepa_cifar": (2000, 512, 4e-4, 20, 0.025, 1e-3, None, None),
+    "act_jepa_pushes": (300, 64, 1e-4, 10, 0.0, 1e-4, None, None),
     "vjepa_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
     "salt_videomix": (300, 3072, 6.25e-4, 40, 1.6e-3, 0.04, None, None),
     "dseq_jepa_cifar": (600, 256, 1e-3, 40, 1e-3, 0.04, None, None),
@@ -132,6 +134,8 @@ VIEWS = {
     **dict.fromkeys(("SparseJEPA", "DSeqJEPA"), "ijepa"),
     "SARJEPA": "sar_jepa",
     **dict.fromkeys(("ECGJEPA", "EEGVJEPA", "SALT")),
+    "SeqJEPA": "byol",
+    "ACTJEPA": None,
     "HybridDistillation": "mae",
     "G2SD": "mae",
 }
@@ -166,6 +170,8 @@ SETTINGS = {
     "ijepa_imagenet": {"loss": "smooth_l1", "normalize": True},
     "sparse_jepa_cifar": {"groups": 2, "sparsity": 1e-4},
     "tjepa_adult": {"loss": "l2", "normalize": False},
+    "seq_jepa_cifar": {"context": 3, "action_width": 128},
+    "act_jepa_pushes": {"actions": 2, "chunk": 16, "loss": "l1", "normalize": True},
     "vjepa_videomix": {"loss": "l1", "normalize": True, "variance_weight": 0.0},
     "ecg_jepa_12lead": {"loss": "l1", "normalize": False},
     "eeg_vjepa_clinic": {"loss": "l1", "normalize": True},
@@ -404,7 +410,9 @@ def test_encoders_are_the_papers():
     for name in TABLE:
         recipe = recipes.get(name)
         small = recipe.data == "cifar"
-        small_network = name == "sie_imagenet" or (small and "sup_con" not in name)
+        small_network = name in ("sie_imagenet", "act_jepa_pushes") or (
+            small and "sup_con" not in name
+        )
         if isinstance(recipe.backbone, recipes.Transformer):
             continue
         if name in TRANSFORMERS:

@@ -193,7 +193,7 @@ def test_blocks_do_not_know_the_order_of_tokens():
     np.testing.assert_allclose(block(x[:, order]), np.asarray(block(x))[:, order], atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("activation", ["gelu", "relu", "swiglu"])
 def test_feed_forward_is_the_written_formula(activation):
     layer = tokens.FeedForward(5, activation, seed=0)
     x = normal(3, 4)
@@ -202,6 +202,8 @@ def test_feed_forward_is_the_written_formula(activation):
     hidden = tf.constant(x @ rise)
     if activation == "swiglu":
         hidden = tf.nn.silu(hidden[:, :5]) * hidden[:, 5:]
+    elif activation == "relu":
+        hidden = tf.nn.relu(hidden)
     else:
         hidden = hidden * 0.5 * (1 + tf.math.erf(hidden / 2**0.5))
     np.testing.assert_allclose(got, np.asarray(hidden) @ fall, atol=1e-6)
@@ -211,7 +213,7 @@ def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="do not divide"):
         tokens.SelfAttention(3)(normal(1, 2, 8))
     with pytest.raises(ValueError, match="activation"):
-        tokens.FeedForward(4, "relu")
+        tokens.FeedForward(4, "tanh")
     with pytest.raises(ValueError, match="registers"):
         tokens.PrefixTokens(registers=-1)
 
@@ -268,6 +270,12 @@ LAYERS = {
     "TransformerBlock": lambda: (
         tokens.TransformerBlock(2, 2.0, "swiglu", False, 0.1, 0.5, seed=0),
         normal(1, 3, 8),
+    ),
+    "PostNormBlock": lambda: (tokens.PostNormBlock(2, 2.0, seed=0), normal(1, 3, 8)),
+    "SequenceAggregator": lambda: (tokens.SequenceAggregator(2, 2, seed=0), normal(2, 3, 8)),
+    "FutureChunkPredictor": lambda: (
+        tokens.FutureChunkPredictor(3, 8, 1, 2, seed=0),
+        normal(2, 3, 4),
     ),
 }
 

@@ -65,13 +65,15 @@ def _frozen(model: Any) -> list[tuple[Any, Any, Any]]:
 def _without(frozen: list, gradients: list, variables: list) -> list:
     """The gradients, zero where a variable is frozen: clipping by a norm must not see them."""
     flags = {id(variable): flag for variable, flag, _ in frozen}
-    return [
-        # Sparse gradients of embeddings are made dense.
-        tf.where(flags[id(variable)], tf.zeros_like(variable.value), tf.convert_to_tensor(gradient))
-        if gradient is not None and id(variable) in flags
-        else gradient
-        for gradient, variable in zip(gradients, variables, strict=True)
-    ]
+    found = []
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if id(variable) in flags:
+            zeros = tf.zeros_like(variable.value)
+            # Sparse gradients of embeddings are made dense; one that stands still may have none.
+            dense = zeros if gradient is None else tf.convert_to_tensor(gradient)
+            gradient = tf.where(flags[id(variable)], zeros, dense)
+        found.append(gradient)
+    return found
 
 
 def _restore(frozen: list) -> None:

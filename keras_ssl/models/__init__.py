@@ -49,6 +49,7 @@ from keras_ssl.models.masked import (
     VideoMAEV2,
 )
 from keras_ssl.models.predictive import (
+    ACTJEPA,
     ECGJEPA,
     EEGVJEPA,
     IJEPA,
@@ -58,10 +59,12 @@ from keras_ssl.models.predictive import (
     VJEPA,
     DSeqJEPA,
     JointEmbeddingPredictive,
+    SeqJEPA,
     SparseJEPA,
 )
 
 __all__ = [
+    "ACTJEPA",
     "AudioMAE",
     "BYOL",
     "BarlowTwins",
@@ -104,6 +107,7 @@ __all__ = [
     "SARJEPA",
     "SIE",
     "SLA",
+    "SeqJEPA",
     "SiT",
     "SignalMAE",
     "SimCLR",

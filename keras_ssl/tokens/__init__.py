@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model of tokens sees and is made of: tokenizers, positions, transformer blocks."""
 
+from keras_ssl.tokens._aggregator import SequenceAggregator
 from keras_ssl.tokens._blocks import FeedForward, SelfAttention, TransformerBlock
 from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
-from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder
+from keras_ssl.tokens._chunk import ActionChunkDecoder, FutureChunkPredictor
+from keras_ssl.tokens._cross import CrossAttention, CrossSelfBlock, CrossSelfDecoder, PostNormBlock
 from keras_ssl.tokens._decoder import MLPDecoder, TransformerDecoder, attended
 from keras_ssl.tokens._features import EmbeddingTokenizer, FeatureTokenizer
 from keras_ssl.tokens._latent import LatentDecoder, LatentRegressor, RegressorBlock
@@ -28,6 +30,7 @@ from keras_ssl.tokens._sequence import (
 from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sincos_table
 
 __all__ = [
+    "ActionChunkDecoder",
     "CrossAttention",
     "CrossSelfBlock",
     "CrossSelfDecoder",
@@ -37,6 +40,7 @@ __all__ = [
     "EmbeddingTokenizer",
     "FeatureTokenizer",
     "FeedForward",
+    "FutureChunkPredictor",
     "LatentDecoder",
     "LatentPredictor",
     "LatentRegressor",
@@ -45,11 +49,13 @@ __all__ = [
     "MLPDecoder",
     "MaskToken",
     "PatchTokenizer",
+    "PostNormBlock",
     "PrefixTokens",
     "RecordingTokenizer",
     "RegressorBlock",
     "RotaryPositions",
     "SelfAttention",
+    "SequenceAggregator",
     "SinCosPositions",
     "TransformerBlock",
     "TransformerDecoder",

@@ -12,7 +12,7 @@ from keras_ssl.core.seeds import layer_seed
 from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
 from keras_ssl.tokens._positions import rotate
 
-ACTIVATIONS = ("gelu", "swiglu")
+ACTIVATIONS = ("gelu", "relu", "swiglu")
 # Finite in float32: a row without any valid token then gives even weights instead of NaN.
 _NEVER = -1e30
 
@@ -156,12 +156,12 @@ def mixed(weights: Any, value: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
 class FeedForward(keras.layers.Layer):
-    """The two linear maps of a transformer block, with GELU or gated.
+    """The two linear maps of a transformer block, with GELU, ReLU or gated.
 
     Args:
         hidden: features in between. SwiGLU has three matrices and is usually given two thirds of
             what GELU gets.
-        activation: `"gelu"` (exact) or `"swiglu"`.
+        activation: `"gelu"` (exact), `"relu"` or `"swiglu"`.
         seed: integer for the initial weights, or `None`.
         kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02
             (ViT, DeiT); `"glorot_uniform"` is MAE's and much larger in narrow networks.
@@ -207,6 +207,8 @@ class FeedForward(keras.layers.Layer):
         if self.activation == "swiglu":
             gate, x = ops.split(x, 2, axis=-1)
             x = ops.silu(gate) * x
+        elif self.activation == "relu":
+            x = ops.relu(x)
         else:
             x = ops.gelu(x, approximate=False)
         return self.fall(self.drop(x, training=training))
@@ -228,7 +230,7 @@ class TransformerBlock(keras.layers.Layer):
     Args:
         heads: number of heads.
         mlp_ratio: hidden features of the feed-forward, in widths.
-        activation: `"gelu"` or `"swiglu"`; the latter gets two thirds of the hidden features.
+        activation: `"gelu"`, `"relu"` or `"swiglu"`, which gets two thirds of the hidden features.
         qkv_bias: whether queries, keys and values have an offset.
         layer_scale: start of `LayerScale` on both branches, or `None` without it.
         drop_path: probability with which a sample skips a branch.

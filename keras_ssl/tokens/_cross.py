@@ -87,9 +87,14 @@ class CrossAttention(keras.layers.Layer):
         training: bool = False,
     ) -> Any:
         """Values, mixed by attention."""
-        query, key = self._split(self.query(queries)), self._split(self.key(keys))
         value = self._split(self.value(keys if values is None else values))
-        weights = attention_weights(query, key, padding_mask)
+        if keys.shape[1] == 1:
+            # There is nothing to choose.
+            rows, count = ops.shape(queries)[:2]
+            weights = ops.ones((rows, self.heads, count, 1), "float32")
+        else:
+            query, key = self._split(self.query(queries)), self._split(self.key(keys))
+            weights = attention_weights(query, key, padding_mask)
         return self.out(mixed(self.drop(weights, training=training), value))
 
     def compute_output_shape(self, queries_shape: Any, *args: Any, **kwargs: Any) -> Any:
@@ -102,8 +107,83 @@ class CrossAttention(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
+class _PostNormBlock(keras.layers.Layer):
+    """Attention and feed-forward in some order; each is added to what it got, and the sum
+    normalised.
+
+    Class attributes:
+        order: names of the parts.
+        activation: of the feed-forward.
+        epsilon: of the norms.
+    """
+
+    order: tuple[str, ...] = ()
+    activation = "gelu"
+    epsilon = 1e-6
+
+    def __init__(
+        self,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.1,
+        seed: int | None = None,
+        kernel_initializer: str | None = "glorot_uniform",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.heads, self.mlp_ratio, self.dropout = heads, mlp_ratio, dropout
+        self.seed, self.kernel_initializer = seed, kernel_initializer
+
+    def build(self, inputs_shape: Any, memory_shape: Any = None) -> None:
+        """Makes all parts for `(B, N, D)`."""
+        shape, policy = tuple(inputs_shape), self.dtype_policy
+        for place, name in enumerate(self.order):
+            options = {"seed": layer_seed(self.seed, place + 1), "dropout": self.dropout}
+            options |= {"kernel_initializer": self.kernel_initializer, "dtype": policy}
+            if name == "feed_forward":
+                hidden = round(shape[-1] * self.mlp_ratio)
+                part = FeedForward(hidden, self.activation, name=name, **options)
+            else:
+                part = CrossAttention(self.heads, name=name, **options)
+            part.build(shape)
+            setattr(self, name, part)
+        self.norms, self.drops = [], []
+        for place, name in enumerate(self.order):
+            name = f"{name.removesuffix('_attention')}_norm"
+            norm = keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=policy, name=name)
+            norm.build(shape)
+            self.norms.append(norm)
+            self.drops.append(Dropout(self.dropout, layer_seed(self.seed, 4, place), dtype=policy))
+        self.built = True
+
+    def call(
+        self, inputs: Any, memory: Any = None, padding_mask: Any = None, training: bool = False
+    ) -> Any:
+        """Transformed tokens `(B, N, D)`."""
+        x = inputs
+        for name, drop, norm in zip(self.order, self.drops, self.norms, strict=True):
+            part, others = getattr(self, name), ()
+            options: dict[str, Any] = {}
+            if name == "cross_attention":
+                others = (memory,)
+            elif name == "self_attention":
+                others, options = (x,), {"padding_mask": padding_mask}
+            found = part(x, *others, **options, training=training)
+            x = norm(x + drop(found, training=training))
+        return x
+
+    def compute_output_shape(self, input_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("heads", "mlp_ratio", "dropout", "seed", "kernel_initializer")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class CrossSelfBlock(keras.layers.Layer):
+class CrossSelfBlock(_PostNormBlock):
     """Attention to a memory, feed-forward, attention to one another; each is added to what it got,
     and the sum normalised.
 
@@ -121,63 +201,34 @@ class CrossSelfBlock(keras.layers.Layer):
     Source: CropMAE, Eymaël et al. 2024, released code; the order of SiamMAE, Gupta et al. 2023.
     """
 
-    def __init__(
-        self,
-        heads: int,
-        mlp_ratio: float = 8.0,
-        dropout: float = 0.1,
-        seed: int | None = None,
-        kernel_initializer: str | None = "glorot_uniform",
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.heads, self.mlp_ratio, self.dropout = heads, mlp_ratio, dropout
-        self.seed, self.kernel_initializer = seed, kernel_initializer
+    order = ("cross_attention", "feed_forward", "self_attention")
 
-    def build(self, inputs_shape: Any, memory_shape: Any = None) -> None:
-        """Makes all parts for `(B, N, D)`."""
-        shape, policy = tuple(inputs_shape), self.dtype_policy
+    def __init__(self, heads: int, mlp_ratio: float = 8.0, *args: Any, **kwargs: Any):
+        super().__init__(heads, mlp_ratio, *args, **kwargs)
 
-        def options(place: int, name: str) -> dict[str, Any]:
-            own = {"seed": layer_seed(self.seed, place), "dropout": self.dropout, "name": name}
-            return {**own, "kernel_initializer": self.kernel_initializer, "dtype": policy}
 
-        hidden = round(shape[-1] * self.mlp_ratio)
-        self.cross_attention = CrossAttention(self.heads, **options(1, "cross_attention"))
-        self.feed_forward = FeedForward(hidden, **options(2, "feed_forward"))
-        self.self_attention = CrossAttention(self.heads, **options(3, "self_attention"))
-        for part in (self.cross_attention, self.feed_forward, self.self_attention):
-            part.build(shape)
-        self.norms, self.drops = [], []
-        for place, name in enumerate(("cross", "feed_forward", "self")):
-            norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name=f"{name}_norm")
-            norm.build(shape)
-            self.norms.append(norm)
-            self.drops.append(Dropout(self.dropout, layer_seed(self.seed, 4, place), dtype=policy))
-        self.built = True
+@keras.saving.register_keras_serializable(package="keras_ssl")
+class PostNormBlock(_PostNormBlock):
+    """Attention to one another, then a feed-forward with ReLU; each is added to what it got, and
+    the sum normalised.
 
-    def call(
-        self, inputs: Any, memory: Any, padding_mask: Any = None, training: bool = False
-    ) -> Any:
-        """Transformed tokens `(B, N, D)`."""
-        steps = (
-            lambda x: self.cross_attention(x, memory, training=training),
-            lambda x: self.feed_forward(x, training=training),
-            lambda x: self.self_attention(x, x, padding_mask=padding_mask, training=training),
-        )
-        x = inputs
-        for step, drop, norm in zip(steps, self.drops, self.norms, strict=True):
-            x = norm(x + drop(step(x), training=training))
-        return x
+    Args:
+        heads: number of heads.
+        mlp_ratio: hidden features of the feed-forward, in widths.
+        dropout: rate with which attention weights, hidden features and results are dropped.
+        seed: integer for the initial weights and what is dropped, or `None`.
+        kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
-    def compute_output_shape(self, input_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        """Same as the input's."""
-        return input_shape
+    Call: `block(x, padding_mask=None, training=False)` with x `(B, N, D)` and boolean
+    `padding_mask` `(B, N)`, True where a token is real.
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = ("heads", "mlp_ratio", "dropout", "seed", "kernel_initializer")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+    Source: Attention Is All You Need, 2017, section 3.1.
+    """
+
+    order = ("self_attention", "feed_forward")
+    activation = "relu"
+    epsilon = 1e-5
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")

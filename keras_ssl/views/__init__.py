@@ -16,7 +16,7 @@ from keras_ssl.views.geometry import (
     RandomResizedCrop,
     Rotate,
 )
-from keras_ssl.views.known import WithParameters
+from keras_ssl.views.known import SequenceWithParameters, WithParameters
 from keras_ssl.views.label_augmentation import LabelAugmentation, quarter_turns
 from keras_ssl.views.multi import MultiCrop, Nested, TwoViews
 from keras_ssl.views.pipeline import Pipeline, Preprocess
@@ -41,6 +41,7 @@ __all__ = [
     "Preprocess",
     "RandomResizedCrop",
     "Rotate",
+    "SequenceWithParameters",
     "Solarize",
     "Transform",
     "TwoViews",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two views of every image, and by which transformation they differ."""
+"""Views of every image, and by which transformations they differ."""
 
 import functools
 import logging
@@ -12,7 +12,7 @@ from keras_ssl.core import distribution
 from keras_ssl.views._transform import register
 from keras_ssl.views.colour import ColorJitter, GaussianNoise, Grayscale, Normalize, Solarize
 from keras_ssl.views.geometry import Affine, GaussianBlur, HorizontalFlip, RandomResizedCrop
-from keras_ssl.views.multi import TwoViews
+from keras_ssl.views.multi import MultiCrop, TwoViews
 from keras_ssl.views.pipeline import as_seed
 
 logger = logging.getLogger("keras_ssl")
@@ -92,8 +92,60 @@ def _(member: Solarize, params, image_shape):
     return {"solarize": ops.cast(params["applied"], "float32")}
 
 
+class _Compared(keras.layers.Layer):
+    """Views of pipelines whose members say what they drew, so that two can be compared."""
+
+    def __init__(self, views, seed, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.views, self.seed = views, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._plain = list(dict.fromkeys(n for p in views.each() for n in _names(p)))
+        self.names = [part for name in self._plain for part in _parts(name)]
+        if not self.names:
+            raise ValueError(
+                f"No member of {views.each()[0].transforms} has parameters that could be compared. "
+                "Add a crop, a flip, a rotation or a colour jitter."
+            )
+        known = [*_registered(), GaussianNoise, Normalize]
+        members = [m for pipeline in views.each() for m in pipeline.transforms]
+        for name in sorted({type(m).__name__ for m in members if not isinstance(m, tuple(known))}):
+            logger.info("%s takes no part in the relative parameters.", name)
+        self.built = True
+
+    @property
+    def latent_size(self) -> int:
+        """Number of relative parameters; `names` tells which."""
+        return len(self.names)
+
+    def _described(self, images, seed) -> list:
+        """What the pipeline of every view did to every image."""
+        return [
+            _describe(pipeline, images, distribution.fold_in(seed, index))
+            for index, pipeline in enumerate(self.views.each())
+        ]
+
+    def _compare(self, first, second, zero):
+        """Relative parameters of what two pipelines did; `zero` where one has no such member."""
+        columns = []
+        for name in self._plain:
+            columns += _difference(name, first.get(name, zero), second.get(name, zero))
+        return ops.stack(columns, axis=1)
+
+    def get_config(self):
+        """The constructor's arguments, views serialised."""
+        views = keras.saving.serialize_keras_object(self.views)
+        return {**super().get_config(), "views": views, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the layer from `get_config`."""
+        config = dict(config)
+        return cls(keras.saving.deserialize_keras_object(config.pop("views")), **config)
+
+
 @register
-class WithParameters(keras.layers.Layer):
+class WithParameters(_Compared):
     """Two random views of every image and their relative parameters.
 
     The pipelines are those of any recipe. What their members drew is compared between the two
@@ -125,8 +177,6 @@ class WithParameters(keras.layers.Layer):
     """
 
     def __init__(self, views, *, seed=None, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
         if hasattr(views, "transforms"):
             views = TwoViews(views)
         if getattr(views, "count", None) != 2 or not hasattr(views, "each"):
@@ -134,25 +184,7 @@ class WithParameters(keras.layers.Layer):
                 f"Relative parameters need exactly two views of pipelines, such as TwoViews; got "
                 f"{getattr(views, 'count', 'no')} views of {type(views).__name__}."
             )
-        self.views, self.seed = views, seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self._plain = list(dict.fromkeys(n for p in views.each() for n in _names(p)))
-        self.names = [part for name in self._plain for part in _parts(name)]
-        if not self.names:
-            raise ValueError(
-                f"No member of {views.each()[0].transforms} has parameters that could be compared. "
-                "Add a crop, a flip, a rotation or a colour jitter."
-            )
-        known = [*_registered(), GaussianNoise, Normalize]
-        members = [m for pipeline in views.each() for m in pipeline.transforms]
-        for name in sorted({type(m).__name__ for m in members if not isinstance(m, tuple(known))}):
-            logger.info("%s takes no part in the relative parameters.", name)
-        self.built = True
-
-    @property
-    def latent_size(self) -> int:
-        """Number of relative parameters; `names` tells which."""
-        return len(self.names)
+        super().__init__(views, seed, **kwargs)
 
     def call(self, images, seed=None):
         """Makes both views, and the relative parameters."""
@@ -169,34 +201,90 @@ class WithParameters(keras.layers.Layer):
         Returns:
             (B, latent_size) float32.
         """
-        seed = as_seed(seed, self.seed_generator)
-        made = [
-            _describe(pipeline, images, distribution.fold_in(seed, index))
-            for index, pipeline in enumerate(self.views.each())
-        ]
+        made = self._described(images, as_seed(seed, self.seed_generator))
         return self._compare(*made, ops.zeros((ops.shape(images)[0],), "float32"))
-
-    def _compare(self, first, second, zero):
-        """Relative parameters of what two pipelines did; `zero` where one has no such member."""
-        columns = []
-        for name in self._plain:
-            columns += _difference(name, first.get(name, zero), second.get(name, zero))
-        return ops.stack(columns, axis=1)
 
     def compute_output_shape(self, input_shape):
         """Shapes of both views and of the latent."""
         return self.views.compute_output_shape(input_shape), (input_shape[0], self.latent_size)
 
+
+@register
+class SequenceWithParameters(_Compared):
+    """A sequence of random views of every image, and what changes from each to the next.
+
+    The changes are those of `WithParameters`, between neighbours. Where two pipelines are given,
+    as in BYOL's views, the second makes the last view alone.
+
+    Call: `layer(images, seed=None)` with images `(B, H, W, C)` uint8 or float gives a dict of
+    `"views"`, float32 `(B, count, h, w, C)`, and `"actions"`, float32
+    `(B, count - 1, latent_size)`, as `models.SeqJEPA` takes it.
+
+    Args:
+        views: a `Pipeline`, or a layer of several such as `TwoViews`: its first makes all views but
+            the last, and its last that one.
+        count: number of views.
+        seed: seed of the layer's own generator, used when a call gives none.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: for fewer than two views, views of several sizes, or none with such parameters.
+
+    Source: seq-JEPA, 2025, released code (both pipelines, and that parameters are compared).
+
+    Example:
+        >>> layer = SequenceWithParameters(get("byol"), count=4)
+        >>> layer(images, seed=0)["actions"].shape
+        (256, 3, 12)
+    """
+
+    def __init__(self, views, count=4, *, seed=None, **kwargs):
+        pipelines = [views] if hasattr(views, "transforms") else getattr(views, "each", list)()
+        if not pipelines or count < 2:
+            raise ValueError(
+                "A sequence needs a Pipeline, or a layer of several such as TwoViews, and at least "
+                f"2 views; got {type(views).__name__} and count={count}."
+            )
+        first, last = pipelines[0], pipelines[-1]
+        if first.size != last.size:
+            raise ValueError(
+                f"Views of a sequence are of one size; got {first.size} and {last.size}."
+            )
+        self.count = int(count)
+        super().__init__(MultiCrop([(first, self.count - 1), (last, 1)]), seed, **kwargs)
+
+    def call(self, images, seed=None):
+        """Makes all views, and what changes between them."""
+        seed = as_seed(seed, self.seed_generator)
+        views = ops.stack(self.views(images, seed=seed), axis=1)
+        made, zero = self._described(images, seed), ops.zeros((ops.shape(images)[0],), "float32")
+        pairs = zip(made[:-1], made[1:], strict=True)
+        changes = [self._compare(first, second, zero) for first, second in pairs]
+        return {"views": views, "actions": ops.stack(changes, axis=1)}
+
+    @property
+    def jit_compatible(self) -> bool:
+        """Whether all pipelines compile under XLA, that is wrap no foreign layer."""
+        return self.views.jit_compatible
+
+    @property
+    def preprocessing(self):
+        """The layer behind `preprocess`; see `Pipeline.preprocessing`."""
+        return self.views.preprocessing
+
+    def preprocess(self, images):
+        """The deterministic part of the first pipeline; see `Pipeline.preprocess`."""
+        return self.views.preprocess(images)
+
+    def compute_output_shape(self, input_shape):
+        """Shapes of the views and of the changes."""
+        one = self.views.compute_output_shape(input_shape)[0]
+        changes = (one[0], self.count - 1, self.latent_size)
+        return {"views": (one[0], self.count, *one[1:]), "actions": changes}
+
     def get_config(self):
         """The constructor's arguments, views serialised."""
-        views = keras.saving.serialize_keras_object(self.views)
-        return {**super().get_config(), "views": views, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config):
-        """Builds the layer from `get_config`."""
-        config = dict(config)
-        return cls(keras.saving.deserialize_keras_object(config.pop("views")), **config)
+        return {**super().get_config(), "count": self.count}
 
 
 def _registered() -> list[type]:

@@ -12,7 +12,7 @@ def show(views, images, count=8, *, seed=0, cell=64):
     """Draws originals (first row) and their views (one row each).
 
     Args:
-        views: A `Pipeline`, `TwoViews` or `MultiCrop`.
+        views: A `Pipeline`, `TwoViews` or `MultiCrop`, also with parameters.
         images: (B, H, W, C) uint8 of 0..255 or float of 0..1.
         count: How many images, at most B.
         seed: Seed of the views.
@@ -27,6 +27,8 @@ def show(views, images, count=8, *, seed=0, cell=64):
     from PIL import Image
 
     images = images[:count]
+    # Those with parameters are made of others, with the same seed.
+    views = getattr(views, "views", views)
     made = views(images, seed=seed)
     made = made if isinstance(made, (list, tuple)) else [made]
     originals = keras.ops.convert_to_numpy(to_unit(keras.ops.convert_to_tensor(images)))

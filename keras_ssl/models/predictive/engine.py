@@ -9,13 +9,14 @@ from typing import Any
 import keras
 
 from keras_ssl.backbones import TokenTransformer
-from keras_ssl.core import Teacher, batches
+from keras_ssl.core import Teacher
 from keras_ssl.models.masked.engine import MaskedModeling
+from keras_ssl.models.predictive._watched import Watched
 from keras_ssl.targets import TeacherFeatureTarget
 
 
 @keras.saving.register_keras_serializable(package="keras_ssl")
-class JointEmbeddingPredictive(MaskedModeling):
+class JointEmbeddingPredictive(Watched, MaskedModeling):
     """Predicts what a teacher makes of hidden parts of a sample, from what the encoder sees of it.
 
     The encoder gets a context, gathered by the masking. A narrow transformer, the predictor, gets
@@ -119,22 +120,6 @@ class JointEmbeddingPredictive(MaskedModeling):
     def representing(self) -> keras.Model:
         """The teacher where it follows the encoder, else the encoder."""
         return self.encoder if self.momentum is None else self.teacher_encoder
-
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any):
-        """Trains and watches for a collapse; arguments as `SSLModel.fit`."""
-        callbacks = list(kwargs.pop("callbacks", None) or [])
-        return super().fit(x, *args, callbacks=callbacks + self._monitor(x, callbacks), **kwargs)
-
-    def _monitor(self, x: Any, given: list) -> list:
-        """What watches some of the data, where nobody does."""
-        # Not at the top: what watches models does not belong to them.
-        from keras_ssl.callbacks import RepresentationMonitor
-
-        if not self.watch or any(isinstance(one, RepresentationMonitor) for one in given):
-            return []
-        samples = batches.some_rows_or_none(x, self.watch)
-        rows = 0 if samples is None else len(keras.tree.flatten(samples)[0])
-        return [RepresentationMonitor(samples)] if rows > 1 else []
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
