@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from model_test import samples, small_tokens, small_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from keras_ssl import backbones, evaluation, masking, models, optimizers, schedules, tokens
 from keras_ssl.core import distribution
@@ -182,41 +186,55 @@ def standardized(data_dir, file):
     return [((x - mean) / std).astype("float32") for x in (train, test)], y, test_y
 
 
-def gain(model, x, y, test_y, rate, steps, batch):
-    """Accuracy of a linear probe on the trained and on the untrained encoder."""
+def gain(model, x, score, rate, steps, batch):
+    """Scores of the features of the trained and of the untrained model."""
 
-    def score():
-        found = [np.asarray(model.predict(part, batch_size=100, verbose=0)) for part in x]
-        return evaluation.linear_probe(found[0], y, found[1], test_y)
+    def measured():
+        return score([np.asarray(model.predict(p, batch_size=100, verbose=0)) for p in x])
 
-    start = score()
+    start = measured()
     schedule = schedules.WarmupCosine(rate, total_steps=steps, warmup_steps=steps // 10)
     model.compile(optimizers.AdamW(schedule, weight_decay=0.01))
-    rng = np.random.default_rng(0)
-    rows = np.concatenate(
-        [rng.permutation(len(x[0])) for _ in range(-(-steps * batch // len(x[0])))]
-    )
+    rng, epochs = np.random.default_rng(0), -(-steps * batch // len(x[0]))
+    rows = np.concatenate([rng.permutation(len(x[0])) for _ in range(epochs)])
     model.fit(x[0][rows[: steps * batch]], batch_size=batch, shuffle=False, verbose=0)
-    return score(), start
+    return measured(), start
 
 
 @pytest.mark.slow
-def test_heartbeats_are_told_apart(data_dir):
+def test_heartbeats_are_told_apart_by_few_labels(data_dir):
+    """Balanced accuracy with five labels a class: nine of ten beats are of two of five classes."""
     x, y, test_y = standardized(data_dir, "ECG5000")
+
+    def score(features):
+        found = []
+        for seed in range(5):
+            rng = np.random.default_rng(seed)
+            rows = [rng.permutation(np.flatnonzero(y == label))[:5] for label in range(5)]
+            rows = np.concatenate(rows)
+            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000))
+            probe.fit(features[0][rows], y[rows])
+            found.append(balanced_accuracy_score(test_y, probe.predict(features[1])))
+        return np.mean(found)
+
     keras.utils.set_random_seed(0)
-    tokenizer = tokens.PatchTokenizer((4,), 64, seed=0)
+    # Pieces of one lead are short: by these weights they are larger than what tells their places.
+    start = keras.initializers.VarianceScaling(9.0, "fan_in", "uniform")
+    tokenizer = tokens.PatchTokenizer((7,), 64, start, seed=0)
     options = {"class_token": False, "registers": 1, "seed": 0}
     network = backbones.TokenTransformer(tokenizer, (140, 1), 3, 4, **options)
+    momentum = schedules.LinearWarmup(0.99, 1.0, 500)
     model = models.ECGJEPA(
         network,
-        masking.ContiguousMasking((0.2, 0.4), 3),
+        masking.ContiguousMasking(least=3),
         (48, 2, 4),
-        schedules.LinearWarmup(0.98, 1.0, 400),
+        momentum,
+        normalize=True,
         watch=0,
         seed=0,
     )
-    found, start = gain(model, x, y, test_y, 2e-3, 400, 64)
-    print(found, start)
+    # 0.485 becomes 0.530; gradient and rounding of other machines may take a part of it.
+    found, start = gain(model, x, score, 1e-3, 500, 64)
     assert found >= start + 0.03, (found, start)
 
 
@@ -229,14 +247,13 @@ def test_motions_are_told_apart(data_dir):
     network = backbones.TokenTransformer(tokenizer, (100, 6), 3, 4, **options)
     short = masking.MultiTubeMasking(3, (0.2, 0.2), context=0.6, predicted=0.6)
     far = masking.MultiTubeMasking(1, (0.5, 0.5), context=0.6, predicted=0.6)
+    momentum = schedules.LinearWarmup(0.98, 1.0, 400)
     model = models.EEGVJEPA(
-        network,
-        masking.SeveralMaskings([short, far]),
-        (48, 2, 4),
-        schedules.LinearWarmup(0.98, 1.0, 400),
-        watch=0,
-        seed=0,
+        network, masking.SeveralMaskings([short, far]), (48, 2, 4), momentum, watch=0, seed=0
     )
-    found, start = gain(model, x, y, test_y, 2e-3, 400, 40)
-    print(found, start)
+
+    def score(features):
+        return evaluation.linear_probe(features[0], y, features[1], test_y)
+
+    found, start = gain(model, x, score, 2e-3, 400, 40)
     assert found >= start + 0.03, (found, start)

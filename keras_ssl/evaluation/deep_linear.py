@@ -57,10 +57,10 @@ def deep_linear_learning(
             return rate * u ** (2 * depth) * (1.0 - u / ratio)
         return rate * u**depth * (1.0 - u ** (depth + 1) / ratio)
 
-    times = np.asarray(times, "float64")
+    span = (float(times[0]), float(times[-1]))
     options: dict[str, Any] = {"method": "DOP853", "rtol": 1e-11, "atol": 1e-12}
     first = np.full(len(rate), float(start))
-    return solve_ivp(speed, (times[0], times[-1]), first, t_eval=times, **options).y ** depth
+    return solve_ivp(speed, span, first, t_eval=np.asarray(times), **options).y ** depth
 
 
 def deep_linear_end(kind: str, depth: int, regression: Sequence[float]) -> np.ndarray:

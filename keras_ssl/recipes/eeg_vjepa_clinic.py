@@ -20,6 +20,7 @@ Source: Hojjati et al., 2025; amir-hojjati/eeg-vjepa.
 import dataclasses
 
 from keras_ssl.recipes import vjepa_videomix
+from keras_ssl.recipes._recipe import Transformer
 from keras_ssl.tokens import RecordingTokenizer
 
 VIDEO = vjepa_videomix.RECIPE
@@ -30,13 +31,13 @@ RECIPE = dataclasses.replace(
     method="EEGVJEPA",
     source="Hojjati et al., 2025; amir-hojjati/eeg-vjepa",
     data="clinic",
-    backbone=dataclasses.replace(
-        VIDEO.backbone,
-        tokenizer=RecordingTokenizer,
+    backbone=Transformer(
+        RecordingTokenizer,
         width=384,
         depth=12,
         heads=6,
         tokenizer_options={"frames": 32, "patch": (4, 4, 25)},
+        options=vjepa_videomix.OPTIONS,
     ),
     sample_shape=(16000, 16),
     epochs=400,

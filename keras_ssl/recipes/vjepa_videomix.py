@@ -25,6 +25,8 @@ from keras_ssl.models import VJEPA
 from keras_ssl.recipes._recipe import Optimizer, Recipe, Transformer
 from keras_ssl.tokens import PatchTokenizer
 
+OPTIONS = {"class_token": False, "positions": VJEPA.positions, "kernel_initializer": None}
+
 RECIPE = Recipe(
     name="vjepa_videomix",
     method="VJEPA",
@@ -36,11 +38,7 @@ RECIPE = Recipe(
         depth=24,
         heads=16,
         tokenizer_options={"patch": (2, 16, 16)},
-        options={
-            "class_token": False,
-            "positions": VJEPA.positions,
-            "kernel_initializer": None,
-        },
+        options=OPTIONS,
     ),
     sample_shape=(16, 224, 224, 3),
     epochs=300,
