@@ -25,7 +25,7 @@ import numpy as np
 from predictive_quality import over_seeds
 from quality import spread
 
-HEADS, DEPTH, PREDICTOR = 4, 2, (16, 1, 2)
+HEADS, DEPTH, PREDICTOR = 4, 2, (32, 1, 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Task:
     steps: int
     width: int = 32
     batch: int = 128
-    rate: float = 1e-3
+    rate: float = 3e-3
     momentum: float = 0.99
 
     @property
@@ -80,8 +80,8 @@ def california(folder: pathlib.Path) -> tuple:
 
 
 TASKS = {
-    "adult": Task(adult, True, 2000),
-    "california": Task(california, False, 2000),
+    "adult": Task(adult, True, 1200),
+    "california": Task(california, False, 1200),
 }
 
 
