@@ -142,7 +142,14 @@ def test_a_plan_parts_the_tokens_and_its_numbers_are_known(name):
 
 
 # The others are among these, or compiled by the tests of their own files.
-@pytest.mark.parametrize("name", sorted({*CASES} - {"blue", "green", *WITHOUT_INDICES}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # These are random masks of whole groups.
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("groups", "tubes", "purple")))
+        for name in sorted({*CASES} - {"blue", "green", *WITHOUT_INDICES})
+    ],
+)
 def test_it_compiles_to_the_same_once_and_knows_its_shapes(name):
     case, layer = CASES[name], CASES[name].make()
     traces = []

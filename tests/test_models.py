@@ -184,7 +184,7 @@ SMALL = {
     },
     models.SALT: {**TUBES, "teacher": small_tokens("SALT", 8, seed=7), "teacher_epochs": 0},
 }
-# Every method with state of its own, a teacher, a queue or statistics (MoCo v3 has BYOL's, NNCLR
+# Every method with state of its own, a teacher, a queue or statistics (BYOL, MoCo v3 and NNCLR have
 # MoCo v2's, iBOT and MMC DINO's), by the numbers of devices. Tracing four, compiling and half
 # precisions cost as much as all the rest, so one method of each engine has them; of the others two
 # devices, compiling and half precisions are slow tests.
@@ -192,7 +192,6 @@ WHOLE = (models.MoCoV2, models.MAE)
 REPLICAS = {
     models.MoCoV2: (1, 2, 4),
     models.MAE: (1, 2, 4),
-    models.BYOL: (1, 2),
     models.DirectPred: (1, 2),
     models.DINO: (1, 2),
     models.SparK: (1, 2),
@@ -207,7 +206,9 @@ CHOOSING = (
     models.ECGJEPA,
     models.EEGVJEPA,
     models.LVMAE,
+    models.SALT,
     models.SignalMAE,
+    models.TJEPA,
     models.ThoraxMAE,
     models.VideoMAEV2,
 )

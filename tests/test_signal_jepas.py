@@ -17,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from keras_ssl import backbones, evaluation, masking, models, optimizers, schedules, tokens
 from keras_ssl.core import distribution
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SEED = distribution.fixed_seed(3)
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -27,6 +29,7 @@ def runs(row):
     return np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)
 
 
+@pytest.mark.slow
 def test_ten_thousand_draws_are_those_of_the_released_sampler():
     with np.load(GOLDEN / "jepa_blocks1d.npz") as file:
         wanted, meta = file["ref_stats"], json.loads(str(file["meta"]))
