@@ -18,6 +18,7 @@ Littwin et al. 2024.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import keras
@@ -84,8 +85,9 @@ def learn(kind: str, depth: int, covariance, regression, times, rate: float = 0.
     """The same as `deep_linear_learning`, of a network that learns by gradient descent."""
     x, y = views(covariance, regression)
     model = Linear(kind, depth, x.shape[1], START)
-    steps = max(round((times[1] - times[0]) / rate), 1)
-    model.compile(keras.optimizers.SGD(rate), steps_per_execution=steps)
+    span = float(times[1] - times[0])
+    steps = math.ceil(span / rate)
+    model.compile(keras.optimizers.SGD(span / steps), steps_per_execution=steps)
     many = [np.broadcast_to(part, (steps, *part.shape)).reshape(-1, x.shape[1]) for part in (x, y)]
     found = [model.product()]
     for _ in times[1:]:
@@ -99,7 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--points", type=int, default=25, help="at which networks are looked at")
-    parser.add_argument("--rate", type=float, default=0.02, help="learning rate of the networks")
+    parser.add_argument(
+        "--rate", type=float, default=0.02, help="largest learning rate of the networks"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/noisy_features"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +131,8 @@ def main() -> None:
             for index, name in enumerate(("clean", "noisy")):
                 (line,) = axis.plot(fine, lines[index] / end[index], label=name)
                 axis.plot(coarse, dots[index] / end[index], "o", ms=3, color=line.get_color())
-            axis.set_title(f"{'latents' if kind == 'jepa' else 'inputs'}, {depth} layers")
+            predicted = "latents" if kind == "jepa" else "inputs"
+            axis.set_title(f"{predicted}, {depth} layer{'s' * (depth > 1)}")
             axis.set_xlabel("time")
             axis.set_ylabel("share of the end point")
             axis.legend()
