@@ -5,7 +5,7 @@
         [--steps 600] [--write docs/benchmarks/predictive_quality.md]
 
 DIR holds CIFAR-10 under `tfds/`. All get the same 10,000 images, the same transformer, optimizer
-and number of steps, about three minutes on two CPU cores. These are small settings: they say what
+and number of steps, some minutes on two CPU cores. These are small settings: they say what
 learns at all, not which method is best.
 """
 
@@ -24,7 +24,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from modalities import images, learn
 from quality import spread
 
-STEPS, BATCH = 800, 128
+STEPS, BATCH = 1000, 128
 PREDICTOR = (32, 1, 4)
 
 
@@ -101,7 +101,7 @@ def simclr(network, seed: int, steps: int):
 
 
 SETTINGS = {
-    "IJEPA": Setting(ijepa),
+    "IJEPA": Setting(ijepa, 1.5e-3),
     "SparseJEPA": Setting(sparse_jepa),
     "DSeqJEPA": Setting(dseq_jepa, class_token=True),
     "MAE": Setting(mae, 1.5e-3),
