@@ -199,10 +199,11 @@ REPLICAS = {
 }
 
 
-# These only choose parts of their engine, which others trace.
+# These choose parts of an engine that others trace; what some add becomes a graph in slow tests.
 CHOOSING = (
     models.AudioMAE,
     models.ColorMAE,
+    models.DSeqJEPA,
     models.ECGJEPA,
     models.EEGVJEPA,
     models.LVMAE,
@@ -210,6 +211,7 @@ CHOOSING = (
     models.SignalMAE,
     models.TJEPA,
     models.ThoraxMAE,
+    models.VJEPA,
     models.VideoMAEV2,
 )
 
