@@ -73,6 +73,7 @@ def statistics(layer, grid, rows=100, steps=100):
     return {name: np.array(values) for name, values in found.items()}
 
 
+@pytest.mark.slow
 def test_ten_thousand_draws_are_those_of_the_released_sampler():
     with np.load(GOLDEN / "jepa_ijepa_masks.npz") as file:
         wanted, cfg = file["ref_stats"], json.loads(str(file["meta"]))["cfg"]
@@ -621,6 +622,7 @@ def test_predicting_nothing_costs_what_latents_are_large():
 # --- collapse ---
 
 
+@pytest.mark.slow
 def test_a_collapse_is_noticed_without_asking():
     """A decay that leaves nothing of what a patch holds beside its place."""
     model = ijepa(encoder(positions="sincos"), momentum=0.5, watch=32)

@@ -70,6 +70,7 @@ def test_mistakes_are_named(make, message):
 # --- windows ---
 
 
+@pytest.mark.slow
 def test_windows_are_squares_whose_tokens_are_mostly_hidden():
     layer, grid, rows = masking.WindowMasking(), (14, 14), 50
 
