@@ -111,6 +111,7 @@ def test_scheduled_masks_count_every_place_once():
     assert loss_of(model, x, same) == pytest.approx(loss_of(model, x, few), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_teacher_of_g2sd_stands_still():
     model, x = g2sd(), floats(8)
     before = [values(part.network) for part in model.teacher]

@@ -122,6 +122,7 @@ def test_visible_patches_are_drawn_by_the_attention_of_the_teacher():
     np.testing.assert_allclose(first, np.arange(1.0, 17.0) / 136, atol=0.015)
 
 
+@pytest.mark.slow
 def test_the_teacher_of_mask_align_stands_still():
     model, x = mask_align(), floats(8)
     before = values(model.teacher.network)
