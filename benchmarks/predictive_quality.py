@@ -2,7 +2,7 @@
 """What joint-embedding prediction learns on CIFAR-10, beside reconstruction and contrast.
 
     python benchmarks/predictive_quality.py --data-dir DIR [--methods IJEPA MAE] [--seeds 0 1 2]
-        [--steps 600] [--write docs/benchmarks/predictive_quality.md]
+        [--steps 1000] [--write docs/benchmarks/predictive_quality.md]
 
 DIR holds CIFAR-10 under `tfds/`. All get the same 10,000 images, the same transformer, optimizer
 and number of steps, some minutes on two CPU cores. These are small settings: they say what
