@@ -27,7 +27,10 @@ class JointEmbeddingPredictive(Watched, MaskedModeling):
     loss.
 
     Nothing but the slow teacher keeps latents from becoming the same everywhere, and the loss is
-    lowest then. `fit` therefore watches the representation of some samples and warns.
+    lowest then. `fit` therefore watches the representation of some samples and warns. What tells
+    places is the same in all samples and easiest to predict: narrow encoders of small patches learn
+    more where it is the smaller part of a token, `PatchTokenizer(patch, width, VarianceScaling(8))`
+    or larger inputs, or has no part in tokens that differ by themselves, as columns of a table.
 
     Calling the model gives the teacher's representation where the teacher follows the encoder: it
     is what the papers evaluate, pooled by the mean, and `model.encoder` is the other one. A frozen
