@@ -78,9 +78,9 @@ def pytest_collection_modifyitems(config, items):
     if third is not None:
         # Runs of minutes first: a last one alone would leave the other process idle.
         keep.sort(key=lambda item: "test_learning" not in item.nodeid)
-    if drop or third is not None:
+    items[:] = keep
+    if drop:
         config.hook.pytest_deselected(items=drop)
-        items[:] = keep
 
 
 @pytest.hookimpl(hookwrapper=True)
