@@ -56,6 +56,16 @@ class MaskPlan(NamedTuple):
     asked: Any = None
     replaced: Any = None
 
+    @property
+    def sets(self) -> int:
+        """m, the number of sets of tokens that are asked for; 0 where they are none."""
+        return 0 if self.decode is None or len(self.decode.shape) == 2 else self.decode.shape[1]
+
+    @property
+    def apart(self) -> bool:
+        """Whether each set has gathered tokens of its own."""
+        return self.keep is not None and len(self.keep.shape) == 3
+
 
 def visible_count(tokens: int, ratio: float, rounding: str = "floor_visible") -> int:
     """How many tokens stay visible, an integer that is known before any data.

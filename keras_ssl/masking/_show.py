@@ -87,11 +87,10 @@ def show(
 
 def _colours(plan: Any) -> np.ndarray:
     """Colours of tokens, uint8 `(B, L, 3)`; `(B · m, L, 3)` of m sets encoded by themselves."""
-    if plan.keep is not None and len(plan.keep.shape) == 3:
-        plan = each_alone(plan)
+    plan = each_alone(plan) if plan.apart else plan
     mask = keras.ops.convert_to_numpy(plan.mask) > 0.5
     colours = np.where(mask[..., None], HIDDEN, SEEN).astype("uint8")
-    if plan.decode is not None and len(plan.decode.shape) == 3:
+    if plan.sets:
         ids, asked = (keras.ops.convert_to_numpy(x) for x in (plan.decode, plan.asked))
         for row, chosen in enumerate(zip(ids, asked, strict=True)):
             colours[row, chosen[0][chosen[1]]] = ASKED

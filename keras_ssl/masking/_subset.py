@@ -97,16 +97,15 @@ def each_alone(plan: MaskPlan) -> MaskPlan:
         >>> each_alone(plan).decode.shape
         (32, 40)
     """
-    if plan.decode is None or len(plan.decode.shape) == 2:
+    if not plan.sets:
         return plan
-    sets = plan.decode.shape[1]
 
     def rows(x: Any) -> Any:
         if x is None:
             return None
         if len(x.shape) == 3:
             return ops.reshape(x, (-1, x.shape[-1]))
-        return ops.repeat(x, sets, axis=0)
+        return ops.repeat(x, plan.sets, axis=0)
 
     return MaskPlan(*(rows(x) for x in plan))
 

@@ -32,7 +32,7 @@ def reconstructed(model: Any, samples: Any, seed: int) -> dict[str, Any]:
         raise ValueError(f"{name} predicts no samples that could be shown.")
     views = model.views_to_show(samples, distribution.fixed_seed(seed))
     inputs, plan, decoder = views["inputs"], views["plan"], _first(model.decoder_for(views))
-    if plan.keep is not None and len(plan.keep.shape) == 3:
+    if plan.apart:
         raise ValueError(f"{type(model.masking).__name__} hides parts of windows, not of samples.")
     encoder = model.masked_encoder
     grid, encoded = encoder.grid_of(inputs), model.encode(inputs, plan)

@@ -330,12 +330,12 @@ class MaskedModeling(EncoderModel):
 
     def encoded_sets(self, inputs: Any, plan: MaskPlan, encoder: Any, training: bool) -> Any:
         """Tokens of what is seen, a row for each of a plan's sets as `each_alone` has them."""
-        sets = 1 if plan.decode is None or len(plan.decode.shape) == 2 else plan.decode.shape[1]
         options = {"mask_token": self.mask_token, "training": training}
-        if plan.keep is not None and len(plan.keep.shape) == 3:
-            return encoder.encode(ops.repeat(inputs, sets, axis=0), each_alone(plan), **options)
+        if plan.apart:
+            inputs = ops.repeat(inputs, plan.sets, axis=0)
+            return encoder.encode(inputs, each_alone(plan), **options)
         encoded = encoder.encode(inputs, plan, **options)
-        return encoded if sets == 1 else ops.repeat(encoded, sets, axis=0)
+        return ops.repeat(encoded, plan.sets, axis=0) if plan.sets > 1 else encoded
 
     def decoding(self, number: int) -> dict[str, Any]:
         """Further arguments of decoders under one of several plans."""
