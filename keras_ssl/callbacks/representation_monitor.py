@@ -41,8 +41,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
 
     Args:
         images: (N, ...) samples as the model takes them, or a dict of such arrays, N from 2; some
-            hundred are plenty.
-            RankMe cannot exceed N.
+            hundred are plenty. RankMe cannot exceed N.
         every_steps: training steps between measurements.
         patience: consecutive measurements that must show a sign before the warning; NaN and
             infinity warn at once.
