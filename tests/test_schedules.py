@@ -14,6 +14,9 @@ ALL = [
     schedules.CosineRamp(0.04, 0.4, 50),
     schedules.CosineMomentum(0.996, 50),
     schedules.LinearWarmup(0.04, 0.07, 30),
+    schedules.InfiniteSchedule(0.4, 0.1, 10, 40, 80, 20, 0.01),
+    schedules.InfiniteSchedule(0.4, 0.1, 10, 40, 80, 20, cooldown="linear"),
+    schedules.WarmupStableDecay(0.4, 100, warmup_steps=10, decay_steps=30, start=0.1, end=0.01),
 ]
 
 
@@ -64,7 +67,15 @@ def test_ramps(schedule, first, last, length):
     np.testing.assert_allclose(values, [first, (first + last) / 2, last, last], atol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *ALL,
+        schedules.RepeatedCosine(0.4, 40, 10),
+        schedules.InfiniteSchedule(0.4, 0.1, 10, 40, cooldown="inverse_sqrt"),
+    ],
+    ids=lambda s: type(s).__name__,
+)
 def test_serialised_compiled_and_vectorised_values_agree(schedule):
     steps = np.arange(120)
     want = np.asarray(schedule(steps))
@@ -82,6 +93,50 @@ def test_serialised_compiled_and_vectorised_values_agree(schedule):
 def test_continuous_at_every_step(schedule):
     values = np.asarray(schedule(np.arange(120)), "float64")
     assert np.max(np.abs(np.diff(values))) < 0.12 * (values.max() - values.min())
+
+
+@pytest.mark.parametrize("cooldown", ["cosine", "linear", "inverse_sqrt"])
+def test_infinite_schedule_borders(cooldown):
+    phases = {"warmup_steps": 10, "cooldown_end": 40, "anneal_start": 80, "anneal_steps": 20}
+    schedule = schedules.InfiniteSchedule(0.4, 0.1, **phases, cooldown=cooldown)
+    values = [at(schedule, step) for step in (0, 5, 10, 40, 79, 80, 100, 1000)]
+    np.testing.assert_allclose(values, [0, 0.2, 0.4, 0.1, 0.1, 0.1, 0.01, 0.01], atol=1e-6)
+    # The way down is exponential: half of the steps, the root of the ratio.
+    assert at(schedule, 90) == pytest.approx(0.1 * 0.1**0.5, rel=1e-5)
+
+
+def test_without_annealing_the_constant_has_no_end():
+    schedule = schedules.InfiniteSchedule(0.4, 0.1, warmup_steps=10, cooldown_end=40)
+    assert at(schedule, 10_000_000) == pytest.approx(0.1)
+    later = schedules.InfiniteSchedule(0.4, 0.1, anneal_start=80, anneal_steps=20)
+    assert [at(later, s) for s in (0, 79, 100)] == pytest.approx([0.1, 0.1, 0.01])
+
+
+def test_a_longer_infinite_schedule_is_the_same_until_the_shorter_one_anneals():
+    phases = {"warmup_steps": 10, "cooldown_end": 40, "anneal_steps": 20}
+    first = schedules.InfiniteSchedule(0.4, 0.1, anneal_start=80, **phases)
+    second = schedules.InfiniteSchedule(0.4, 0.1, anneal_start=200, **phases)
+    steps = np.arange(300)
+    same = np.asarray(first(steps)) == np.asarray(second(steps))
+    assert same[:81].all() and not same[81:200].any()
+
+
+def test_repeated_cosine_starts_over():
+    schedule = schedules.RepeatedCosine(0.4, 40, warmup_steps=10, start=0.1, end=0.02)
+    values = [at(schedule, step) for step in (0, 5, 10, 25)]
+    np.testing.assert_allclose(values, [0.1, 0.25, 0.4, 0.21], atol=1e-6)
+    steps = np.arange(40)
+    np.testing.assert_array_equal(schedule(steps), schedule(steps + 120))
+    alone = schedules.WarmupCosine(0.4, 40, warmup_steps=10, start=0.1, end=0.02)
+    np.testing.assert_allclose(schedule(steps), alone(steps), atol=1e-6)
+
+
+def test_warmup_stable_decay_borders():
+    schedule = schedules.WarmupStableDecay(0.4, 100, 10, 20, start=0.2, end=0.1)
+    values = [at(schedule, step) for step in (0, 5, 10, 80, 90, 100, 1000)]
+    np.testing.assert_allclose(values, [0.2, 0.3, 0.4, 0.4, 0.25, 0.1, 0.1], atol=1e-6)
+    plain = schedules.WarmupStableDecay(0.4, 100)
+    assert [at(plain, s) for s in (0, 99)] == pytest.approx([0.4, 0.4])
 
 
 def test_long_runs_stay_monotone_in_float32():
@@ -118,3 +173,15 @@ def test_errors_say_what_was_wrong():
         schedules.CosineRamp(0.1, 0.2, 0)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         schedules.CosineMomentum(1.2, 10)
+    with pytest.raises(ValueError, match="cooldown_end <= anneal_start"):
+        schedules.InfiniteSchedule(0.4, 0.1, 10, 40, anneal_start=30, anneal_steps=10)
+    with pytest.raises(ValueError, match="with an anneal_start only"):
+        schedules.InfiniteSchedule(0.4, 0.1, 10, 40, anneal_steps=10)
+    with pytest.raises(ValueError, match="above 0"):
+        schedules.InfiniteSchedule(0.4, 0.1, end=0.0)
+    with pytest.raises(ValueError, match="inverse_sqrt"):
+        schedules.InfiniteSchedule(0.4, 0.1, cooldown="sine")
+    with pytest.raises(ValueError, match="fits behind the warm-up"):
+        schedules.WarmupStableDecay(0.4, 100, 50, 60)
+    with pytest.raises(ValueError, match="updates, not epochs"):
+        schedules.RepeatedCosine(0.4, 10, 20)

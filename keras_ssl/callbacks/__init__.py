@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watching a run: online kNN, collapse monitor, pictures, TensorBoard scalars."""
+"""Watching a run: online kNN, collapse monitor, pictures, TensorBoard; and branches to anneal."""
 
+from keras_ssl.callbacks.anneal_branch import AnnealBranch
 from keras_ssl.callbacks.online_knn import OnlineKNN
 from keras_ssl.callbacks.prototype_pictures import PrototypePictures
 from keras_ssl.callbacks.reconstruction_pictures import ReconstructionPictures
@@ -10,6 +11,7 @@ from keras_ssl.callbacks.training_board import TrainingBoard
 from keras_ssl.callbacks.view_pictures import ViewPictures
 
 __all__ = [
+    "AnnealBranch",
     "CollapseWarning",
     "OnlineKNN",
     "PrototypePictures",

@@ -9,5 +9,15 @@ or a tensor.
 from keras_ssl.schedules.cosine import CosineMomentum, CosineRamp, WarmupCosine
 from keras_ssl.schedules.linear import LinearWarmup
 from keras_ssl.schedules.scaling import scale_by_batch
+from keras_ssl.schedules.stable import InfiniteSchedule, RepeatedCosine, WarmupStableDecay
 
-__all__ = ["CosineMomentum", "CosineRamp", "LinearWarmup", "WarmupCosine", "scale_by_batch"]
+__all__ = [
+    "CosineMomentum",
+    "CosineRamp",
+    "InfiniteSchedule",
+    "LinearWarmup",
+    "RepeatedCosine",
+    "WarmupCosine",
+    "WarmupStableDecay",
+    "scale_by_batch",
+]

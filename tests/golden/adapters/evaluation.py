@@ -60,8 +60,31 @@ def _eval_knn(arrays: dict, meta: dict) -> dict:
     return result
 
 
+def _eval_alpha_req(arrays: dict, meta: dict) -> dict:
+    low, high = meta["fit"]
+    ranks = np.arange(1, len(arrays["in_eig"]) + 1)
+    spectra = {"out_alpha": arrays["in_eig"], "out_alpha_exact": ranks ** -arrays["in_alpha_true"]}
+    return {
+        name: np.asarray(metrics.power_law(spectrum, ranks=(low + 1, high)).alpha)
+        for name, spectrum in spectra.items()
+    }
+
+
+def _eval_lidar(arrays: dict, meta: dict) -> dict:
+    x, options = arrays["in_X"], {"delta": meta["delta"], "epsilon": meta["eps"]}
+    result = {
+        name: np.asarray(
+            metrics.lidar(x, **options, renormalize=chosen["eps"].startswith("before"))
+        )
+        for name, chosen in meta["options"].items()
+    }
+    return result | {"out_eig": np.asarray(metrics.lidar_spectrum(x, delta=meta["delta"]))[::-1]}
+
+
 CASES = {
     "eval_align_uniform": _eval_align_uniform,
+    "eval_alpha_req": _eval_alpha_req,
     "eval_knn": _eval_knn,
+    "eval_lidar": _eval_lidar,
     "eval_rankme": _eval_rankme,
 }

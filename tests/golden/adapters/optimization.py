@@ -115,8 +115,97 @@ def _schedules(arrays: dict, meta: dict) -> dict:
     return result
 
 
+def _schedule(kind: dict) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The schedule that an entry of `sched_values` describes."""
+    clamp = kind.get("clamp_after_total", True)
+    names = {"start": "start", "final": "end", "peak": "base", "total_steps": "total_steps"}
+    given = {names[name]: value for name, value in kind.items() if name in names}
+    warm = kind.get("warmup_steps", 0)
+    match kind["kind"]:
+        case "warmup_cosine":
+            # One counts the warm-up's last step to the cosine.
+            given["total_steps"] -= "cosine_denominator" in kind
+            return schedules.WarmupCosine(**given, warmup_steps=warm, clamp=clamp)
+        case "cosine":
+            return schedules.CosineRamp(**given, clamp=False)
+        case "linear":
+            steps = kind.get("total_steps") or (
+                kind["iterations_per_epoch"] * kind["epochs"] * kind["ipe_scale"]
+            )
+            return schedules.LinearWarmup(kind["start"], kind["final"], steps)
+        case "warmup_stable_decay":
+            decay = kind["anneal_steps"]
+            return schedules.WarmupStableDecay(**given, warmup_steps=warm, decay_steps=decay)
+        case "infinite":
+            return _infinite(kind)
+        case "warmup_cosine_epochs":
+            given |= {"total_steps": kind["epochs"], "warmup_steps": kind["warmup_epochs"]}
+            return schedules.WarmupCosine(**given)
+        case "dino_cosine":
+            epoch = kind["steps_per_epoch"]
+            given |= {"base": kind["base"], "total_steps": kind["epochs"] * epoch}
+            warm = kind["warmup_epochs"] * epoch
+            return schedules.WarmupCosine(**given, warmup_steps=warm, peak_twice=True)
+        case "byol_ema":
+            return schedules.CosineMomentum(kind["base"], kind["total_steps"])
+        case "barlow":
+            epoch = kind["steps_per_epoch"]
+            base = schedules.scale_by_batch(
+                kind["rate_weights"], kind["batch_size"], reference=kind["reference_batch"]
+            )
+            return schedules.WarmupCosine(
+                base,
+                kind["epochs"] * epoch,
+                warmup_steps=kind["warmup_epochs"] * epoch,
+                end=base * kind["end_factor"],
+            )
+        case "simclr":
+            rule, reference = {"linear": ("linear", 256), "sqrt": ("sqrt", 1)}[kind["scaling"]]
+            base = schedules.scale_by_batch(
+                kind["base"], kind["batch_size"], reference=reference, rule=rule
+            )
+            return schedules.WarmupCosine(base, kind["total_steps"], warmup_steps=warm)
+        case "repeated_cosine":
+            given["cycle_steps"] = kind["steps_per_task"]
+            return schedules.RepeatedCosine(**given, warmup_steps=warm)
+    raise ValueError(f"Unknown kind of schedule {kind['kind']!r}.")
+
+
+def _infinite(kind: dict) -> schedules.InfiniteSchedule:
+    """The first task has all phases, others begin with the constant."""
+    total, first = kind["total_steps"], kind["task"] == 0
+    style = kind["decay_style"].removesuffix("_infinite")
+    names = {"cosine_cooldown": "cosine", "constant": "linear", "inverse_sqrt": "inverse_sqrt"}
+    anneal = round(kind["constant_end"] * total)
+    return schedules.InfiniteSchedule(
+        kind["peak"],
+        kind["constant"],
+        warmup_steps=round(kind["warmup_end"] * total) if first else 0,
+        cooldown_end=round(kind["cooldown_end"] * total) if first else 0,
+        anneal_start=anneal,
+        anneal_steps=total - anneal,
+        end=kind["final"],
+        cooldown=names[style],
+    )
+
+
+def _sched_values(arrays: dict, meta: dict) -> dict:
+    result = {}
+    for name, kind in meta["schedules"].items():
+        schedule, first = _schedule(kind), kind.get("first_step", 0)
+        count = kind.get("count") or kind["epochs"] * kind.get("steps_per_epoch", 1)
+        steps = arrays[kind["at"]] if "at" in kind else np.arange(first, first + count)
+        result[name] = np.asarray(schedule(steps))
+        if "formula_until_step" in kind:
+            # This one turns back a little before it stays at the end.
+            turning = np.asarray(_schedule({**kind, "clamp_after_total": False})(steps))
+            result[name] = np.where(steps <= kind["formula_until_step"], turning, result[name])
+    return result
+
+
 CASES = {
     "lars": _lars,
     "lars_steps": _lars_steps,
+    "sched_values": _sched_values,
     "schedules": _schedules,
 }
