@@ -51,6 +51,12 @@ def patches(a, b):
 
 
 SCALARS = {
+    "asymmetric_loss": lambda a, b: losses.asymmetric_loss(a * b, keras.ops.cast(a > 0, "float32")),
+    # Of weights alone: the same for all rows.
+    "prototype_orthogonality": lambda a, b: (
+        losses.prototype_orthogonality(QUEUE[:6, :2].reshape(2, 3, 2))
+        * keras.ops.mean(keras.ops.cast(a, "float32") * keras.ops.cast(b, "float32"))
+    ),
     "sie": lambda a, b: sum(losses.sie(a, b, a[:, 2:] * b[:, 2:], invariant_size=2).values()),
     "epps_pulley": lambda a, b: keras.ops.sum(losses.epps_pulley(a * b)),
     "lejepa": lambda a, b: sum(losses.lejepa([a, b, a * b], directions(a)).values()),

@@ -20,12 +20,17 @@ from keras_ssl.evaluation.prompts import (
 )
 from keras_ssl.evaluation.prototype_picture import prototype_picture
 from keras_ssl.evaluation.reconstruction_picture import reconstruction_picture
+from keras_ssl.evaluation.swept_probe import SweptProbe, swept_linear_probe
 from keras_ssl.evaluation.token_picture import patch_colours, token_picture
+from keras_ssl.evaluation.token_probes import TokenProbe, attentive_probe, prototypical_probe
 
 __all__ = [
     "FINE_TUNE_RECIPES",
     "FineTuneRecipe",
     "FineTuned",
+    "SweptProbe",
+    "TokenProbe",
+    "attentive_probe",
     "deep_linear_end",
     "deep_linear_learning",
     "deep_linear_start",
@@ -44,6 +49,8 @@ __all__ = [
     "prompt_segmentation",
     "prompt_similarity",
     "prototype_picture",
+    "prototypical_probe",
     "reconstruction_picture",
+    "swept_linear_probe",
     "token_picture",
 ]

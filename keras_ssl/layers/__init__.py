@@ -22,6 +22,7 @@ from keras_ssl.layers._positional_removal import PositionalProjectionRemoval
 from keras_ssl.layers._prototype_distance import PrototypeDistance
 from keras_ssl.layers._prototype_head import NestedPrototypeHead, PrototypeHead, WeightNorm
 from keras_ssl.layers._prototypes import Prototypes
+from keras_ssl.layers._prototypical_head import PrototypicalHead
 from keras_ssl.layers._queue import Queue
 from keras_ssl.layers._reweight import ReweightHead
 from keras_ssl.layers._sigreg import SIGReg
@@ -46,6 +47,7 @@ __all__ = [
     "PrototypeDistance",
     "PrototypeHead",
     "Prototypes",
+    "PrototypicalHead",
     "Queue",
     "ReweightHead",
     "SIGReg",

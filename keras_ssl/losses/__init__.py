@@ -8,6 +8,7 @@ and its gradients, summed over the replicas and divided by their number, are the
 """
 
 from keras_ssl.losses._math import normalize
+from keras_ssl.losses.asymmetric import asymmetric_loss, prototype_orthogonality
 from keras_ssl.losses.barlow_twins import barlow_twins, cross_correlation
 from keras_ssl.losses.cacr import cacr_attraction, cacr_momentum, cacr_repulsion
 from keras_ssl.losses.classification import (
@@ -51,6 +52,7 @@ from keras_ssl.losses.vicreg import (
 )
 
 __all__ = [
+    "asymmetric_loss",
     "barlow_twins",
     "byol",
     "cacr_attraction",
@@ -83,6 +85,7 @@ __all__ = [
     "normalize",
     "nt_xent",
     "patch_distillation",
+    "prototype_orthogonality",
     "relative_error",
     "relative_l1",
     "self_distillation",
@@ -98,9 +101,9 @@ __all__ = [
     "swav",
     "swav_codes",
     "token_error",
-    "token_variance",
     "token_relation_kl",
     "token_sup_con",
+    "token_variance",
     "vicreg",
     "vicreg_covariance",
     "vicreg_invariance",

@@ -2,6 +2,7 @@
 """What a model of tokens sees and is made of: tokenizers, positions, transformer blocks."""
 
 from keras_ssl.tokens._aggregator import SequenceAggregator
+from keras_ssl.tokens._attentive import AttentivePooling
 from keras_ssl.tokens._blocks import FeedForward, SelfAttention, TransformerBlock
 from keras_ssl.tokens._branches import Dropout, DropPath, LayerScale
 from keras_ssl.tokens._chunk import ActionChunkDecoder, FutureChunkPredictor
@@ -31,6 +32,7 @@ from keras_ssl.tokens._sincos import interpolate_positions, resize_matrix, sinco
 
 __all__ = [
     "ActionChunkDecoder",
+    "AttentivePooling",
     "CrossAttention",
     "CrossSelfBlock",
     "CrossSelfDecoder",

@@ -27,6 +27,7 @@ class CrossAttention(keras.layers.Layer):
         dropout: rate with which attention weights are dropped.
         seed: integer for the initial weights and what is dropped, or `None`.
         kernel_initializer: Keras name for the linear maps; `None` for a truncated normal of 0.02.
+        projection: whether what the heads found goes through a linear map of its own.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Call: `layer(queries, keys, values=None, padding_mask=None, training=False)` with queries
@@ -51,11 +52,13 @@ class CrossAttention(keras.layers.Layer):
         dropout: float = 0.0,
         seed: int | None = None,
         kernel_initializer: str | None = None,
+        projection: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.heads, self.qkv_bias, self.dropout = int(heads), qkv_bias, dropout
         self.seed, self.kernel_initializer = seed, kernel_initializer
+        self.projection = projection
 
     def build(self, queries_shape: Any, keys_shape: Any = None, values_shape: Any = None) -> None:
         """Makes the linear maps for queries `(B, N, D)`, keys and values of the same or others."""
@@ -66,10 +69,12 @@ class CrossAttention(keras.layers.Layer):
         self.query = linear(self, width, 1, "query", use_bias=self.qkv_bias)
         self.key = linear(self, width, 2, "key", use_bias=False)
         self.value = linear(self, width, 3, "value", use_bias=self.qkv_bias)
-        self.out = linear(self, width, 4, "out")
-        shapes = (queries_shape, keys_shape, values_shape or keys_shape, queries_shape)
-        for part, shape in zip((self.query, self.key, self.value, self.out), shapes, strict=True):
+        shapes = (queries_shape, keys_shape, values_shape or keys_shape)
+        for part, shape in zip((self.query, self.key, self.value), shapes, strict=True):
             part.build(shape)
+        if self.projection:
+            self.out = linear(self, width, 4, "out")
+            self.out.build(queries_shape)
         self.drop = Dropout(self.dropout, layer_seed(self.seed, 5), dtype=self.dtype_policy)
         self.built = True
 
@@ -95,7 +100,8 @@ class CrossAttention(keras.layers.Layer):
         else:
             query, key = self._split(self.query(queries)), self._split(self.key(keys))
             weights = attention_weights(query, key, padding_mask)
-        return self.out(mixed(self.drop(weights, training=training), value))
+        found = mixed(self.drop(weights, training=training), value)
+        return self.out(found) if self.projection else found
 
     def compute_output_shape(self, queries_shape: Any, *args: Any, **kwargs: Any) -> Any:
         """Same as the queries'."""
@@ -103,7 +109,7 @@ class CrossAttention(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        names = ("heads", "qkv_bias", "dropout", "seed", "kernel_initializer")
+        names = ("heads", "qkv_bias", "dropout", "seed", "kernel_initializer", "projection")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
