@@ -80,7 +80,7 @@ def samples(cls, rows: int = 16, seed: int = 0):
 
 
 # Rectangles are drawn in loops, which take long without a graph.
-LOOPS = ("CAE", "GMML", "IBOT", "MMC", "SiT")
+LOOPS = ("GMML", "SiT")
 
 
 def light_views():
@@ -385,12 +385,11 @@ def check_precision(cls, kwargs, dtype, plain):
 
 
 def check_save_continue(model):
-    """save → load → continue equals never having stopped.
+    """save → load → continue equals never having stopped, for a model that has been trained a step.
 
     Up to rounding: equal bits are promised only with op determinism, which holds for a process
     and is what the test of the killed run has.
     """
-    train(model, 1, first=1)
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model.keras")
         loaded = keras_ssl.load_model(f"{folder}/model.keras")
@@ -399,7 +398,8 @@ def check_save_continue(model):
     batch = samples(type(model), 8)
     found = [tree.flatten(m.predict(batch, verbose=0)) for m in (model, loaded)]
     assert all(np.array_equal(mine, theirs) for mine, theirs in zip(*found, strict=True))
-    assert_goes_on_alike(train(model, 2, first=2), train(loaded, 2, first=2))
+    # The loss tells weights and seeds apart, and what it leaves behind the optimizer's state.
+    assert_goes_on_alike(train(model, 1, first=1), train(loaded, 1, first=1))
     ours, theirs = (dict(enumerate(weights(m).values())) for m in (model, loaded))
     assert_close(ours, theirs, 1e-6, "weights after loading")
 
@@ -410,7 +410,7 @@ def assert_equal_seeds_make_equal_models(first, second):
         assert np.array_equal(mine, theirs), "equal seeds make other weights"
 
 
-def check_learning_state(cls, kwargs, traced=True):
+def check_learning_state(cls, kwargs):
     """Views differ from one another and from step to step, losses are not zero; the model."""
     model = build(cls, kwargs)
     if issubclass(cls, models.MaskedModeling):
@@ -428,29 +428,23 @@ def check_learning_state(cls, kwargs, traced=True):
     assert abs(log["loss"] - sum(log[name] for name in model.loss_terms)) < 1e-5 * abs(log["loss"])
     assert all(value != 0 for value in log.values())
     data = tf.data.Dataset.from_tensors(batch_for(model))
-    # What a method adds has to be traced; gradients and updates are the engine's.
-    model.run_eagerly = not (traced or loops)
     fixed = [model.evaluate(data, verbose=0, return_dict=True) for _ in range(2)]
-    model.run_eagerly = not loops
     assert fixed[0] == fixed[1], "evaluate does not use fixed views"
     return model
 
 
-def run_model_test(
-    cls, kwargs, replicas: tuple[int, ...] = (), compiled: bool = False, traced: bool = True
-) -> None:
+def run_model_test(cls, kwargs, replicas: tuple[int, ...] = (), compiled: bool = False) -> None:
     """Checks a model class: one step, learning state and save/load, and more where asked.
+
+    Tracing is what takes the time. Without replicas nothing becomes a graph but what needs one.
 
     Args:
         cls: the class.
         kwargs: constructor arguments that make it small.
-        replicas: numbers of devices on which it must do the same.
+        replicas: numbers of devices on which it must do the same, in graphs.
         compiled: whether to compile it as a whole, and in half precisions; needs replicas.
-        traced: whether losses become a graph; always with several replicas.
     """
-    # One model for both: tracing is what takes the time, and on two devices there is no other way.
-    traced = traced and max(replicas, default=1) == 1
-    check_save_continue(check_learning_state(cls, kwargs, traced=traced))
+    check_save_continue(check_learning_state(cls, kwargs))
     if not replicas:
         return
     plain = check_replicas(cls, kwargs, counts=replicas)[:2]

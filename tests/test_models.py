@@ -199,27 +199,9 @@ REPLICAS = {
 }
 
 
-# These choose parts of an engine that others trace; what some add becomes a graph in slow tests.
-CHOOSING = (
-    models.AudioMAE,
-    models.ColorMAE,
-    models.DSeqJEPA,
-    models.ECGJEPA,
-    models.EEGVJEPA,
-    models.LVMAE,
-    models.SALT,
-    models.SignalMAE,
-    models.TJEPA,
-    models.ThoraxMAE,
-    models.VJEPA,
-    models.VideoMAEV2,
-)
-
-
 @pytest.mark.parametrize("cls", list(SMALL), ids=lambda c: c.__name__)
 def test_model(cls):
-    replicas = REPLICAS.get(cls, ())
-    run_model_test(cls, SMALL[cls], replicas, compiled=cls in WHOLE, traced=cls not in CHOOSING)
+    run_model_test(cls, SMALL[cls], REPLICAS.get(cls, ()), compiled=cls in WHOLE)
 
 
 @pytest.mark.slow
