@@ -228,7 +228,7 @@ def signal_mae(seed: int):
 
 
 TASKS = {
-    "images": Task(images, mae, 1300),
+    "images": Task(images, mae, 1300, rate=3e-3),
     "video": Task(video, video_mae, 2500, 32, 3e-3, shifted),
     "volumes": Task(volumes, volume_mae, 400, 32, 3e-3),
     "spectrograms": Task(spectrograms, audio_mae, 500, 64, 3e-3),
