@@ -268,9 +268,9 @@ def main() -> None:
             if options.teacher is not None:
                 model.save(options.teacher)
         results[name] = {key: round(value, 4) for key, value in found.items()}
+        print(name, json.dumps(results[name]), flush=True)
         if options.pictures and hasattr(model.target, "to_pixels") and name != "teacher":
             draw(model, data[2], picture_of(name, options))
-        print(name, json.dumps(results[name]), flush=True)
         if stored is not None:
             results = {name: results[name] for name in SETTINGS if name in results}
             stored.write_text(json.dumps(results, indent=1) + "\n")

@@ -346,7 +346,10 @@ def draw(model, samples: np.ndarray, file: pathlib.Path) -> None:
 
     from keras_ssl import evaluation
 
-    shown = samples[:: max(len(samples) // 6, 1)][: 6 if samples.ndim < 5 else 3]
+    count = 6 if samples.ndim < 5 else 3
+    # Those that are mixed make whole groups.
+    count -= count % getattr(model.masking, "components", 1)
+    shown = samples[:: max(len(samples) // 6, 1)][:count]
     keras.utils.save_img(file, evaluation.reconstruction_picture(model, shown))
 
 
