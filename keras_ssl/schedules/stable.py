@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_ssl.schedules._step import as_step, check_steps, half_cosine
+from keras_ssl.schedules.cosine import WarmupCosine
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -171,14 +172,11 @@ class RepeatedCosine(Schedule):
         check_steps("RepeatedCosine", cycle_steps, warmup_steps)
         self.base, self.start, self.end = base, start, end
         self.cycle_steps, self.warmup_steps, self.name = cycle_steps, warmup_steps, name
+        self._cycle = WarmupCosine(base, cycle_steps, warmup_steps, start, end)
 
     def __call__(self, step: Any) -> Any:
         """The value at `step` (a number, array or tensor), float32."""
-        step = ops.mod(as_step(step), float(self.cycle_steps))
-        rising = self.start + (self.base - self.start) * (step / max(self.warmup_steps, 1))
-        progress = (step - self.warmup_steps) / max(self.cycle_steps - self.warmup_steps, 1)
-        falling = half_cosine(progress, self.base, self.end)
-        return ops.where(step < self.warmup_steps, rising, falling)
+        return self._cycle(ops.mod(as_step(step), float(self.cycle_steps)))
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
