@@ -66,7 +66,9 @@ class AnnealBranch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Saves, when it is time."""
-        self._save_in_time()
+        # Reading the step waits for the device.
+        if not self.saved:
+            self._save_in_time()
 
     def _save_in_time(self) -> None:
         if updates(self.model) != self.at_step:
