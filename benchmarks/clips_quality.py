@@ -9,16 +9,14 @@ does not show. SALT's two stages are trained one after the other in as many step
 so that they can be compared: the row `SALT teacher` is the first.
 """
 
-import argparse
 import os
-import pathlib
 import textwrap
 
 # On CPUs without AVX-512 TensorFlow leaves it off, and convolutions take longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from modalities import learn, shifted, video
-from predictive_quality import over_seeds
+from predictive_quality import over_seeds, parser_for
 from quality import spread
 
 STEPS, BATCH, RATE = 600, 32, 1.5e-3
@@ -138,13 +136,7 @@ def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def main() -> None:
     """Runs what the command line asks for."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data-dir", type=pathlib.Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--write", help="Markdown file for the table")
-    asked = parser.parse_args()
+    asked = parser_for(str(__doc__), "--methods", METHODS, STEPS).parse_args()
     data, teachers = video(asked.data_dir), {}
 
     def measure(name: str, seed: int) -> dict[str, float]:

@@ -150,6 +150,24 @@ def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n\n".join(["# Prediction, reconstruction, contrast", wrapped, "\n".join(lines)])
 
 
+def parser_for(doc: str, option: str, names, steps: int | None) -> argparse.ArgumentParser:
+    """What programs ask on the command line that measure several things over seeds.
+
+    Args:
+        doc: docstring of the program, whose first line describes it.
+        option: what `names` are, such as `--methods`.
+        names: what can be run; all of them by default.
+        steps: optimizer steps by default; None where each of `names` has its own.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--data-dir", type=pathlib.Path, required=True)
+    parser.add_argument(option, nargs="+", default=list(names), choices=list(names))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--write", help="Markdown file for the table")
+    return parser
+
+
 def over_seeds(names, seeds, measure, write, page, order) -> None:
     """Measures, prints and keeps what each of some names gives over seeds.
 
@@ -176,13 +194,7 @@ def over_seeds(names, seeds, measure, write, page, order) -> None:
 
 def main() -> None:
     """Runs what the command line asks for."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data-dir", type=pathlib.Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--write", help="Markdown file for the table")
-    asked = parser.parse_args()
+    asked = parser_for(str(__doc__), "--methods", SETTINGS, STEPS).parse_args()
     data = images(asked.data_dir)
 
     def measure(name: str, seed: int) -> dict[str, float]:

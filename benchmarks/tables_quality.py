@@ -9,7 +9,6 @@ on the columns themselves, one-hot and standardised, on the untrained encoder an
 one, which stays frozen; gradient boosting on the columns stands beside.
 """
 
-import argparse
 import dataclasses
 import os
 import pathlib
@@ -22,7 +21,7 @@ from typing import Any
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
-from predictive_quality import over_seeds
+from predictive_quality import over_seeds, parser_for
 from quality import spread
 
 HEADS, DEPTH, PREDICTOR = 4, 2, (32, 1, 4)
@@ -244,13 +243,8 @@ def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def main() -> None:
     """Runs what the command line asks for."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data-dir", type=pathlib.Path, required=True)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int)
+    parser = parser_for(str(__doc__), "--tasks", TASKS, None)
     parser.add_argument("--registers", type=int, default=1)
-    parser.add_argument("--write", help="Markdown file for the table")
     asked = parser.parse_args()
 
     def measure(name: str, seed: int) -> dict[str, float]:
