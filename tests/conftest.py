@@ -34,6 +34,15 @@ if keras.backend.backend() == "tensorflow":
         # Workers share the cores already.
         tf.config.threading.set_intra_op_parallelism_threads(1)
 
+    build_strategy = tf.distribute.MirroredStrategy.__init__
+
+    def build_apart(strategy, *args, **kwargs):
+        """Every strategy numbers its groups from one, and would join those of another's."""
+        tf.distribute.MirroredStrategy._collective_key_base += 1000
+        build_strategy(strategy, *args, **kwargs)
+
+    tf.distribute.MirroredStrategy.__init__ = build_apart
+
 # What is imported by now stays, and tracing makes garbage of short life: looking through all of it
 # again and again takes a twentieth of the time.
 gc.freeze()

@@ -12,9 +12,6 @@ def strategy(replicas: int):
     """A mirrored strategy over logical CPU devices, or `None` for one replica."""
     if replicas == 1:
         return None
-    # Every strategy numbers its collective groups from one; two of different sizes in one
-    # process would join each other's groups.
-    tf.distribute.MirroredStrategy._collective_key_base += 1000 * replicas
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 

@@ -207,6 +207,11 @@ def test_the_number_of_classes_is_that_of_the_data(monkeypatch):
     assert built[0]["classes"] == 10 and built[0]["temperature"] == 0.1
 
 
+def test_runs_of_one_process_share_a_strategy():
+    settings = run.Settings(strategy="mirrored")
+    assert training.set_up(settings) is training.set_up(settings) is not None
+
+
 def test_a_method_that_uses_labels_gets_them(tmp_path, capsys):
     settings = run.Settings(method="SupCon", backbone="convnet", limit=200, batch_size=64)
     source = training.load_data(settings)

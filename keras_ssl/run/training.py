@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import pathlib
@@ -125,7 +126,15 @@ def set_up(settings: Settings) -> Any:
     if settings.strategy == "none":
         return None
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> Any:
+    """One strategy for all runs of a process: two would number their collective ops alike."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def device_name() -> str:
