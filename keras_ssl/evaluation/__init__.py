@@ -2,6 +2,8 @@
 """Labelled quality: features of a frozen encoder with a probe on them, and fine-tuning."""
 
 from keras_ssl.evaluation._fine_tune_recipe import FINE_TUNE_RECIPES, FineTuneRecipe
+from keras_ssl.evaluation.clusters import ClusterScores, cluster_scores
+from keras_ssl.evaluation.comparison import Comparison, compare
 from keras_ssl.evaluation.deep_linear import (
     deep_linear_end,
     deep_linear_learning,
@@ -20,17 +22,24 @@ from keras_ssl.evaluation.prompts import (
 )
 from keras_ssl.evaluation.prototype_picture import prototype_picture
 from keras_ssl.evaluation.reconstruction_picture import reconstruction_picture
+from keras_ssl.evaluation.retrieval import RetrievalScores, retrieval_scores
+from keras_ssl.evaluation.subsets import labelled_subset
 from keras_ssl.evaluation.swept_probe import SweptProbe, swept_linear_probe
 from keras_ssl.evaluation.token_picture import patch_colours, token_picture
 from keras_ssl.evaluation.token_probes import TokenProbe, attentive_probe, prototypical_probe
 
 __all__ = [
+    "ClusterScores",
+    "Comparison",
     "FINE_TUNE_RECIPES",
     "FineTuneRecipe",
     "FineTuned",
+    "RetrievalScores",
     "SweptProbe",
     "TokenProbe",
     "attentive_probe",
+    "cluster_scores",
+    "compare",
     "deep_linear_end",
     "deep_linear_learning",
     "deep_linear_start",
@@ -39,6 +48,7 @@ __all__ = [
     "fine_tune",
     "knn_accuracy",
     "knn_scores",
+    "labelled_subset",
     "linear_probe",
     "object_similarity",
     "patch_colours",
@@ -51,6 +61,7 @@ __all__ = [
     "prototype_picture",
     "prototypical_probe",
     "reconstruction_picture",
+    "retrieval_scores",
     "swept_linear_probe",
     "token_picture",
 ]

@@ -43,14 +43,33 @@ def linear_probe(
     Source: the linear classification protocol of Colorful Image Colorization, 2016, solved to
     convergence as in Learning Transferable Visual Models From Natural Language Supervision, 2021.
     """
+    train_x, train_y, test_x, test_y = pair(train_x, train_y, test_x, test_y)
+    probe = logistic_regression(train_x, train_y, C=C, max_iter=max_iter)
+    return float(probe.score(test_x, test_y))
+
+
+def logistic_regression(train_x: Any, train_y: Any, *, C: float = 1.0, max_iter: int = 1000) -> Any:
+    """The fitted classifier of `linear_probe`.
+
+    Args:
+        train_x: (N, D) features.
+        train_y: (N,) class indices; at least two classes.
+        C: as `linear_probe`.
+        max_iter: as `linear_probe`.
+
+    Returns:
+        A pipeline of scikit-learn with `predict`.
+
+    Raises:
+        ValueError: where the rows have one class only.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    train_x, train_y, test_x, test_y = pair(train_x, train_y, test_x, test_y)
     _several_classes(train_y)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter))
-    return float(probe.fit(train_x, train_y).score(test_x, test_y))
+    return probe.fit(train_x, train_y)
 
 
 def few_label_accuracy(
