@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of the whole training state from just before annealing."""
 
-import os
 from os import PathLike
 from pathlib import Path
 
 import keras
 
 from keras_ssl.callbacks._board import updates
+from keras_ssl.callbacks._files import save_whole
 
 
 class AnnealBranch(keras.callbacks.Callback):
@@ -73,9 +73,5 @@ class AnnealBranch(keras.callbacks.Callback):
     def _save_in_time(self) -> None:
         if updates(self.model) != self.at_step:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A killed run leaves no half of a file.
-        half = self.path.with_name(f"{self.path.stem}.tmp.keras")
-        self.model.save(half)
-        os.replace(half, self.path)
+        save_whole(self.model, self.path)
         self.saved = True
