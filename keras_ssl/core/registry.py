@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
@@ -80,6 +81,11 @@ def arguments(cls: type, *without: str) -> dict[str, bool]:
     return found
 
 
+def plain(name: str) -> str:
+    """A name without case, spaces and punctuation, so that `"MoCo v2"` and `"moco_v2"` are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A sentence naming the closest choices to a name that was not found.
 
@@ -99,7 +105,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def find(name: str) -> type:
-    """The model class of a name; case, `-` and `_` do not matter.
+    """The model class of a name; case, spaces and punctuation do not matter.
 
     Args:
         name: for example `"SimCLR"` or `"barlow_twins"`.
@@ -110,8 +116,7 @@ def find(name: str) -> type:
     Raises:
         ValueError: for an unknown name, with the nearest ones.
     """
-    plain = name.lower().replace("-", "").replace("_", "")
     for key, method in _METHODS.items():
-        if key.lower() == plain:
+        if plain(key) == plain(name):
             return method.cls
     raise ValueError(f"Unknown method {name!r}. {nearest(name, _METHODS)}")

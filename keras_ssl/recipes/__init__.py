@@ -9,9 +9,19 @@ import pkgutil
 # Importing the models fills the registry that recipes look methods up in.
 from keras_ssl import models as _models  # noqa: F401
 from keras_ssl.core import registry
+from keras_ssl.core.registry import plain
 from keras_ssl.recipes._recipe import Optimizer, Recipe, Transformer
 
-__all__ = ["Optimizer", "Recipe", "Transformer", "for_images", "get", "names", "of_images"]
+__all__ = [
+    "Optimizer",
+    "Recipe",
+    "Transformer",
+    "for_images",
+    "get",
+    "names",
+    "of_images",
+    "of_method",
+]
 
 DIGITS_SIDE, CIFAR_SIDE = 24, 96
 
@@ -41,7 +51,31 @@ def get(name: str) -> Recipe:
     key = name.lower().replace("-", "_")
     if key not in names():
         raise ValueError(f"Unknown recipe {name!r}. {registry.nearest(name, names())}")
-    return importlib.import_module(f"keras_ssl.recipes.{key}").RECIPE
+    return _read(key)
+
+
+def of_method(method: str) -> list[Recipe]:
+    """All recipes of a method.
+
+    Args:
+        method: name of a model class, such as `"SimCLR"`.
+
+    Returns:
+        Its recipes in order of name; none for a method that has none.
+
+    Raises:
+        ValueError: for an unknown method, with the nearest names.
+
+    Example:
+        >>> [recipe.name for recipe in of_method("dino")]
+        ['dino_cifar', 'dino_imagenet', 'dino_resnet_cifar']
+    """
+    own = registry.find(method).__name__
+    return [recipe for recipe in map(_read, names()) if recipe.method == own]
+
+
+def _read(name: str) -> Recipe:
+    return importlib.import_module(f"keras_ssl.recipes.{name}").RECIPE
 
 
 def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
@@ -73,8 +107,8 @@ def for_images(method: str, image_shape: tuple[int, ...]) -> Recipe:
     if own:
         return of_images(own[0])
     raise ValueError(
-        f"{cls.__name__} has no recipe. Use its class with a backbone, views and an optimizer, or "
-        f"one of the recipes {', '.join(names())}."
+        f"{cls.__name__} has no recipe. Use its class in Python; `keras-ssl show {cls.__name__}` "
+        "prints how."
     )
 
 
@@ -95,8 +129,3 @@ def of_images(recipe: Recipe) -> Recipe:
 
 def _of(recipe: str, method: str) -> bool:
     return plain(recipe.rpartition("_")[0]) == plain(method)
-
-
-def plain(name: str) -> str:
-    """A method's name without case, `-` and `_`."""
-    return name.lower().replace("-", "").replace("_", "")

@@ -257,12 +257,23 @@ class Recipe:
             others = {f"{name}_shape": one for name, one in shape.items() if name != "image"}
         if isinstance(encoder, str):
             # What another encoder was given is not an argument of this one.
-            options = recipe.backbone_options if encoder == self.backbone else {}
+            own = encoder == self.backbone or "backbone_options" in overrides
+            options = recipe.backbone_options if own else {}
             options = {"seed": layer_seed(seed, ENCODER_SEED), **options}
             encoder = backbones.get(encoder, image, **options)
         elif isinstance(encoder, Transformer):
             encoder = encoder.build(shape, layer_seed(seed, ENCODER_SEED))
         return recipe._assemble(encoder, others, steps_per_epoch, seed)
+
+    def missing(self) -> list[str]:
+        """What `build` must be given besides, such as the `teacher` of a distillation."""
+        shapes = self.sample_shape if isinstance(self.sample_shape, Mapping) else ()
+        given = {*self.model, *self.delays, *(f"{name}_shape" for name in shapes)}
+        given |= {name for name in ("projector", "predictor") if getattr(self, name) is not None}
+        given |= {"momentum"} if self.teacher_momentum is not None else set()
+        cls = registry.find(self.method)
+        needed = registry.arguments(cls, "encoder", "seed", "views")
+        return [name for name, must in needed.items() if must and name not in given]
 
     def _checked_shape(self, given: Any) -> Any:
         """The shape of a sample, as a tuple or a dict of them."""
@@ -304,12 +315,11 @@ class Recipe:
             else:
                 arguments["momentum"] = schedules.CosineMomentum(first, total_steps=steps, end=last)
         cls = registry.find(self.method)
-        for name, needed in registry.arguments(cls, "encoder", "seed", "views").items():
-            if needed and name not in arguments:
-                raise ValueError(
-                    f"{self.method} needs {name}=..., which no recipe can know: "
-                    f"recipes.get({self.name!r}).build({name}=...)."
-                )
+        for name in self.missing():
+            raise ValueError(
+                f"{self.method} needs {name}=..., which no recipe can know: "
+                f"recipes.get({self.name!r}).build({name}=...)."
+            )
         model = cls(encoder, views=self.views, seed=seed, **arguments)
         model.compile(self.optimizer.build(self.epochs, steps_per_epoch, self.batch_size))
         return model

@@ -70,7 +70,13 @@ class DCLW(DCL):
 
     Source: Yeh et al., 2021, equations 6 and 7; https://arxiv.org/abs/2110.06848.
 
-    Example: as `DCL`.
+    Example:
+
+    ```python
+    model = DCLW(backbones.ResNet(18, input_shape=(32, 32, 3)), sigma=0.5)
+    model.compile("adam")
+    model.fit(images, batch_size=256, epochs=10)
+    ```
     """
 
     loss_terms = ("dclw",)

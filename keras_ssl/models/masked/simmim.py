@@ -69,7 +69,7 @@ class SimMIM(MaskedModeling):
         **kwargs: Any,
     ):
         if isinstance(masking, float):
-            patch, shape = encoder.patch, encoder.sample_shape
+            patch, shape = self.checked_encoder(encoder).patch, encoder.sample_shape
             steps = zip(shape, patch, strict=False)
             unit = tuple(unit or (max(side // 7 // step, 1) * step for side, step in steps))
             group = [side // step for side, step in zip(unit, patch, strict=True)]

@@ -36,6 +36,7 @@ class SparseJEPA(IJEPA):
         encoder: a `backbones.VisionTransformer` with `class_token=False`.
         masking: as `IJEPA`.
         predictor: `(width, depth, heads)` of a `tokens.TransformerDecoder`, or such a layer.
+        momentum: as `IJEPA`.
         groups: number of groups, which divides the width of the latents.
         sparsity: weight of the sum; with 0 this is `IJEPA`.
         proximal: whether columns are shortened after every step by the learning rate times the
