@@ -14,6 +14,7 @@ from model_test import (
     nested_views,
     one_view,
     run_model_test,
+    samples,
     small_tokens,
     small_transformer,
     train,
@@ -223,6 +224,32 @@ def test_replicas_with_the_views_of_the_paper():
 def test_every_method_is_tested():
     package = {n for n, m in methods().items() if m.cls.__module__.startswith("keras_ssl.")}
     assert {c.__name__ for c in SMALL} == package
+
+
+# Shape of one sample by modality, None for any size; names of the parts where it has several.
+KINDS = {
+    "image": (None, None, None),
+    "medical image": (None, None, None),
+    "radar image": (None, None, 1),
+    "audio": (None, None, 1),
+    "video": (None, None, None, None),
+    "signal": (None, None),
+    "vectors": (None,),
+    "table": {"numeric", "categorical"},
+    "sequence of embeddings": {"vectors", "real"},
+    "trajectories": {"observations", "actions", "real", "labelled"},
+    "image and volume": {"image", "volume"},
+}
+
+
+@pytest.mark.parametrize("cls", list(SMALL), ids=lambda c: c.__name__)
+def test_the_row_of_a_method_is_of_its_modality(cls):
+    kind, found = KINDS[methods()[cls.__name__].modality], samples(cls, 2)
+    if isinstance(kind, set):
+        assert set(found) == kind
+        return
+    sizes = zip(found.shape[1:], kind, strict=True)
+    assert all(wanted in (None, size) for size, wanted in sizes)
 
 
 def test_byol_teacher_follows_after_the_step():
