@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `keras-ssl pretrain | evaluate | embed | methods`."""
+"""The command line: `keras-ssl pretrain | compare | evaluate | embed | methods | show`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes those of the process.
 
     Returns:
-        Exit status: 0, or 2 for a mistake in what was asked, told in one line.
+        Exit status: 0, 1 where a method of a comparison failed, or 2 for a mistake in what was
+        asked, told in a line or two.
     """
     # TensorFlow greets with several lines of its own before anything is computed.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_pretrain(commands)
+    _add_compare(commands)
     evaluate = commands.add_parser(
         "evaluate", help="print the table of accuracies of a finished run"
     )
@@ -75,7 +77,11 @@ def build_parser() -> argparse.ArgumentParser:
     embed.add_argument("--output", help="the .npz file; default: features.npz in the run's folder")
     embed.set_defaults(run=_embed)
     methods = commands.add_parser("methods", help="list the methods and their recipes")
+    methods.add_argument("--family", help="those of one family, such as contrastive")
     methods.set_defaults(run=_methods)
+    show = commands.add_parser("show", help="all about one method, and how to begin with it")
+    show.add_argument("method", help="its name, such as SimCLR or barlow-twins")
+    show.set_defaults(run=_show)
     return parser
 
 
@@ -88,17 +94,10 @@ def _add_pretrain(commands: Any) -> None:
     add = command.add_argument
     add("--method", help="SimCLR, BYOL, SimSiam, BarlowTwins, VICReg (see keras-ssl methods)")
     add("--recipe", help="such as simclr_cifar; default: the method's for images of this size")
-    add("--data", help="digits, tfds:NAME, folder:PATH or npz:PATH?x=NAME&y=NAME")
-    add("--data-dir", help="where tfds: data sets are prepared")
-    add("--image-size", type=int, help="bring images to this side, in pixels")
-    add("--limit", type=int, help="use at most so many training images")
-    add("--backbone", help="such as convnet, resnet18, vit_tiny or applications:NAME")
+    _add_common(add)
     add("--epochs", type=int, help="passes over the data")
-    add("--steps", type=int, help="most optimizer steps")
-    add("--batch-size", type=int, help="images in a step, over all replicas")
     add("--strategy", choices=("none", "mirrored"), help="mirrored: all devices of this machine")
     add("--precision", choices=("float32", "bfloat16", "float16"), help="of the computation")
-    add("--seed", type=int, help="of weights, views and the order of the data; default 0")
     add("--deterministic", action="store_true", help="the same bits in every run, more slowly")
     add("--checkpoint-steps", type=int, help="save every so many steps, besides every 30 seconds")
     add("--run-dir", default=None, help="folder of the run; default: a fresh one under runs/")
@@ -107,11 +106,52 @@ def _add_pretrain(commands: Any) -> None:
     command.set_defaults(run=_pretrain)
 
 
+def _add_compare(commands: Any) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="pre-train several methods with the same encoder, data and steps, side by side",
+        argument_default=argparse.SUPPRESS,
+    )
+    command.add_argument("--methods", required=True, help="names with commas, such as SimCLR,BYOL")
+    _add_common(command.add_argument)
+    command.add_argument("--output", default=None, help="folder; default: one under runs/")
+    command.set_defaults(run=_compare)
+
+
+def _add_common(add: Any) -> None:
+    """Options of every command that trains."""
+    add("--data", help="digits, tfds:NAME, folder:PATH or npz:PATH?x=NAME&y=NAME")
+    add("--data-dir", help="where tfds: data sets are prepared")
+    add("--image-size", type=int, help="bring images to this side, in pixels")
+    add("--limit", type=int, help="use at most so many training images")
+    add("--backbone", help="such as convnet, resnet18, vit_tiny or applications:NAME")
+    add("--steps", type=int, help="most optimizer steps; compare takes 500 unless told")
+    add("--batch-size", type=int, help="images in a step, over all replicas")
+    add("--seed", type=int, help="of weights, views and the order of the data; default 0")
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in SETTINGS if hasattr(options, name)}
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from keras_ssl import run
+    from keras_ssl.run.comparison_page import table
+
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    if not names:
+        raise ValueError("--methods names no method; expected names such as SimCLR,BYOL.")
+    folder, content = run.compare(names, run.Settings(**_given(options)), output=options.output)
+    print("\n" + table(content))
+    print(f"\nWritten to {folder}: {', '.join(sorted(os.listdir(folder)))}")
+    return int(any("failed" in row for row in content["rows"].values()))
+
+
 def _pretrain(options: argparse.Namespace) -> int:
     from keras_ssl import run
     from keras_ssl.run.folder import read_json
 
-    given = {name: getattr(options, name) for name in SETTINGS if hasattr(options, name)}
+    given = _given(options)
     expected = None
     if options.resume:
         if given or options.config:
@@ -145,7 +185,9 @@ def _changed(settings: Any, given: dict[str, Any]) -> Any:
 
     if "method" in given and "recipe" not in given:
         # The stored recipe belongs to the stored method, and the encoder to its recipe.
-        given = {"recipe": None, **given}
+        given = {"recipe": None, "backbone_options": None, **given}
+    if "backbone" in given:
+        given = {"backbone_options": None, **given}
     return dataclasses.replace(settings, **given)
 
 
@@ -181,20 +223,16 @@ def _embed(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from keras_ssl import recipes
-    from keras_ssl.core import registry
+    from keras_ssl.run import catalogue
 
-    header = ("method", "year", "family", "modality", "needs", "recipes")
-    rows: list[tuple[str, ...]] = [header]
-    for name, method in registry.methods().items():
-        own = [r for r in recipes.names() if recipes.plain(r).startswith(recipes.plain(name))]
-        needs = ", ".join(method.needs) or "-"
-        rows.append(
-            (name, str(method.year), method.family, method.modality, needs, ", ".join(own) or "-")
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    print(catalogue.listing(options.family))
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from keras_ssl.run import catalogue
+
+    print(catalogue.show(options.method))
     return 0
 
 

@@ -6,7 +6,6 @@ Used by MkDocs as a hook; `python docs/tools/methods_table.py` prints the table.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,11 @@ def table() -> str:
         "| method | what it does | paper | family | data | needs |",
         "|---|---|---|---|---|---|",
     ]
-    for method in _methods():
+    catalogue = _catalogue()
+    for method in catalogue.methods():
         cells = (
             f"[`{method.name}`](api/models.md#keras_ssl.models.{method.name})",
-            _first_line(method.cls),
+            catalogue.summary(method.cls),
             f"{method.paper} ({method.year})",
             method.family,
             method.modality,
@@ -50,7 +50,7 @@ def table() -> str:
 
 def needs() -> str:
     """Returns what every joint-embedding method asks for as Markdown, one column a need."""
-    methods = _methods()
+    methods = _catalogue().methods()
     from keras_ssl.models import JointEmbedding
 
     found = [method for method in methods if issubclass(method.cls, JointEmbedding)]
@@ -65,15 +65,14 @@ def needs() -> str:
     return "\n".join(rows)
 
 
-def _methods() -> list[Any]:
-    """All registered methods, ordered by family, year and name."""
+def _catalogue() -> Any:
+    """What the command line prints its table of methods with."""
     # MkDocs starts with its own folder on the path, not the checkout.
     if ROOT not in sys.path:
         sys.path.insert(0, ROOT)
-    import keras_ssl.models  # noqa: F401  (importing the models registers them)
-    from keras_ssl.core import registry
+    from keras_ssl.run import catalogue
 
-    return sorted(registry.methods().values(), key=lambda m: (m.family, m.year, m.name))
+    return catalogue
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
@@ -81,12 +80,6 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     for mark, write in {MARK: table, NEEDS: needs}.items():
         markdown = markdown.replace(mark, write()) if mark in markdown else markdown
     return markdown
-
-
-def _first_line(cls: type) -> str:
-    text = inspect.getdoc(cls) or ""
-    paragraph = text.split("\n\n")[0]
-    return " ".join(paragraph.split())
 
 
 if __name__ == "__main__":

@@ -118,10 +118,60 @@ def compare(
             f"compare needs encoders, protocols of {PROTOCOLS} and a confidence between 0 and 1; "
             f"received {list(encoders)}, {list(protocols)} and {confidence}."
         )
-    right: dict[str, dict[str, np.ndarray]] = {}
-    for name, encoder in encoders.items():
-        data = pair(*_features(encoder, train, test))
-        right[name] = {protocol: _right(protocol, data, k) for protocol in protocols}
+    right = {
+        name: right_rows(*_features(encoder, train, test), protocols=protocols, k=k)
+        for name, encoder in encoders.items()
+    }
+    return of_right_rows(right, confidence=confidence, draws=draws, seed=seed)
+
+
+def right_rows(
+    train_x: Any,
+    train_y: Any,
+    test_x: Any,
+    test_y: Any,
+    *,
+    protocols: Sequence[str] = PROTOCOLS,
+    k: int = 20,
+) -> dict[str, np.ndarray]:
+    """Which test rows of one encoder are classified right.
+
+    Args:
+        train_x: (N, D) features.
+        train_y: (N,) class indices, -1 (unlabelled) is dropped.
+        test_x: (M, D) features.
+        test_y: (M,) class indices, -1 (unlabelled) is dropped.
+        protocols: as `compare`.
+        k: neighbours.
+
+    Returns:
+        `{protocol: (M,)}` of 0 and 1, float64, for the labelled rows.
+
+    Raises:
+        ValueError: as the protocols.
+    """
+    data = pair(train_x, train_y, test_x, test_y)
+    return {protocol: _right(protocol, data, k) for protocol in protocols}
+
+
+def of_right_rows(
+    right: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    confidence: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """The comparison of encoders by what `right_rows` gave for each on the same rows.
+
+    Args:
+        right: `{encoder: {protocol: (M,)}}`; the first is what others are compared with.
+        confidence: as `compare`.
+        draws: as `compare`.
+        seed: as `compare`.
+
+    Returns:
+        A `Comparison`.
+    """
     first = next(iter(right.values()))
     count = len(next(iter(first.values())))
     rows = np.random.default_rng(seed).integers(0, count, (draws, count))

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ssl.run.text import columns
+
 logger = logging.getLogger("keras_ssl")
 
 LABELS_PER_CLASS = (1, 2, 5, 10)
@@ -106,8 +108,7 @@ def format_table(table: Mapping[str, Mapping[str, Any]]) -> str:
         few = [row["labels_per_class"].get(n) for n in counts]
         cells = [f"{f['mean']:.3f} ± {f['std']:.3f}" if f else "-" for f in few]
         lines.append([name, *cells, f"{row['knn']:.3f}"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    text = columns(lines)
     return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
 
 

@@ -30,6 +30,7 @@ class Settings:
         method: name of a model class.
         recipe: name of a recipe; by default that of the method for images of this size.
         backbone: name of an encoder.
+        backbone_options: arguments of its builder, in place of the recipe's.
         epochs: passes over the data.
         steps: most optimizer steps.
         batch_size: images in a step, over all replicas.
@@ -47,6 +48,7 @@ class Settings:
     method: str | None = None
     recipe: str | None = None
     backbone: str | None = None
+    backbone_options: Mapping[str, Any] | None = None
     epochs: int | None = None
     steps: int | None = None
     batch_size: int | None = None

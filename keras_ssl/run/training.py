@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ssl.core import registry
 from keras_ssl.run import report
 from keras_ssl.run.checkpoint import (
     Checkpoint,
@@ -25,6 +24,7 @@ from keras_ssl.run.checkpoint import (
     load_state,
     save_state,
 )
+from keras_ssl.run.feed import build_feed, guided
 from keras_ssl.run.folder import RunFolder, read_json
 from keras_ssl.run.settings import PRECISIONS, Settings, choose_recipe, describe, resolve
 
@@ -162,33 +162,11 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
     Raises:
         ValueError: if the data cannot fill a batch of at least two images.
     """
-    from keras_ssl import data
-
     recipe = choose_recipe(settings, source.image_shape)
     settings = resolve(settings, recipe)
-    batch_size = min(settings.batch_size or 0, len(source.images))
-    if batch_size < 2:
-        raise ValueError(
-            f"The batch has {batch_size} image, expected at least 2: the methods compare images "
-            "within a batch. Raise --batch-size or give more images."
-        )
-    rows = len(source.images)
-    # One image alone has nothing to be compared with, and replicas cannot share a short batch.
-    short = rows % batch_size
-    guided = registry.find(recipe.method).guides_batches
-    drop = short == 1 or ((strategy is not None or guided) and short > 0)
-    feed = data.EpochData(
-        source,
-        batch_size,
-        seed=settings.seed,
-        drop_remainder=drop,
-        labels=registry.find(recipe.method).uses_labels,
-        indices=registry.find(recipe.method).uses_indices,
-    )
-    if drop:
-        logger.warning("The last %d image(s) of every epoch are left out.", short)
+    feed = build_feed(settings, source, strategy is not None)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
-    options = _sized(recipe.model, source)
+    options, encoder = _sized(recipe.model, source), settings.backbone_options
     with scope:
         model = recipe.build(
             tuple(source.image_shape),
@@ -196,8 +174,9 @@ def build_model(settings: Settings, source: Any, strategy: Any = None) -> tuple[
             settings.seed,
             backbone=settings.backbone,
             epochs=settings.epochs,
-            batch_size=batch_size,
+            batch_size=feed.batch_size,
             model=options,
+            **({} if encoder is None else {"backbone_options": encoder}),
         )
     return model, feed
 
@@ -220,28 +199,6 @@ def _sized(options: Mapping[str, Any], source: Any) -> dict[str, Any]:
             )
         options["prototypes"] = fitting
     return options
-
-
-def guided(model: Any, feed: Any, folder: RunFolder) -> Any:
-    """Batches of images that the model wants to see together.
-
-    Args:
-        model: one with `guides_batches`.
-        feed: the batches of a plain run.
-        folder: of the run; holds the clusters from the first time on.
-
-    Returns:
-        A `keras_ssl.data.EpochData`.
-    """
-    if folder.clusters.exists():
-        clusters = np.load(folder.clusters)
-    else:
-        clusters = model.clusters_of(feed.source.images, feed.batch_size)
-        # Kept: a run that continues must go on with the same batches.
-        part = folder.clusters.with_suffix(".part.npy")
-        np.save(part, clusters)
-        part.replace(folder.clusters)
-    return model.guided_feed(feed.source, clusters, feed.batch_size, feed.seed)
 
 
 def read_model(path: pathlib.Path) -> Any:
