@@ -10,6 +10,7 @@ from strategies import scope
 from keras_ssl import backbones, evaluation, models, optimizers, schedules, views
 from keras_ssl.evaluation import _fine_tune_data, _fine_tune_model, fine_tune
 from keras_ssl.optimizers import AdamW, decay_of_layer, layer_decay_scales
+from keras_ssl.views import Preprocessing
 
 # --- which layer a variable is in ---------------------------------------------------------------
 
@@ -353,7 +354,7 @@ def test_another_image_size_interpolates_positions(eagerly):
 
 def batches(**options):
     x, y = pictures(32)
-    return _fine_tune_data.Batches(x, y, 2, 8, (8, 8), **options), (x, y)
+    return _fine_tune_data.Batches(x, y, 2, 8, Preprocessing((8, 8)), **options), (x, y)
 
 
 @pytest.mark.parametrize("mix", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
@@ -361,7 +362,7 @@ def test_mixed_labels_follow_the_images(mix):
     x, y = pictures(32)
     # Images of one value, their class: a mixed image then shows its label in its mean.
     flat = np.broadcast_to(y[:, None, None, None], (32, 64, 64, 1)).astype("float32")
-    found = _fine_tune_data.Batches(flat, y, 2, 32, (64, 64), **mix)
+    found = _fine_tune_data.Batches(flat, y, 2, 32, Preprocessing((64, 64)), **mix)
     kinds = set()
     for _ in range(6):
         images, labels = found[0]

@@ -13,6 +13,7 @@ from keras_ssl.evaluation.features import extract_features
 from keras_ssl.evaluation.fine_tune import FineTuned, fine_tune
 from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
 from keras_ssl.evaluation.objects import object_similarity, patch_labels, prompt_iou
+from keras_ssl.evaluation.preprocessing import preprocessing_of, with_preprocessing
 from keras_ssl.evaluation.probes import few_label_accuracy, linear_probe
 from keras_ssl.evaluation.prompts import (
     patch_tokens,
@@ -55,6 +56,7 @@ __all__ = [
     "patch_labels",
     "patch_tokens",
     "prompt_iou",
+    "preprocessing_of",
     "prompt_picture",
     "prompt_segmentation",
     "prompt_similarity",
@@ -64,4 +66,5 @@ __all__ = [
     "retrieval_scores",
     "swept_linear_probe",
     "token_picture",
+    "with_preprocessing",
 ]

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_ssl import losses
 from keras_ssl.core import Teacher, distribution
-from keras_ssl.views import Preprocess
+from keras_ssl.views import Preprocessing
 
 DISTILLATION = ("hard", "nkd")
 
@@ -88,13 +88,17 @@ def on_batches(teacher: Any, size: tuple[int, int], channels: int, outputs: int)
             "classes of the labels."
         )
     parts = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    if len(parts) == 2 and isinstance(parts[0], Preprocess) and isinstance(parts[1], keras.Model):
+    if (
+        len(parts) == 2
+        and isinstance(parts[0], Preprocessing)
+        and isinstance(parts[1], keras.Model)
+    ):
         # It scales raw images, which those of a batch are no more.
         model = parts[1]
     images = keras.Input((*size, channels))
     wanted, x = tuple(model.input_shape[1:3]), images
     if None not in wanted:
-        x = Preprocess(wanted)(x)
+        x = Preprocessing(wanted)(x)
     if "int" in keras.backend.standardize_dtype(model.inputs[0].dtype):
         x = ops.cast(ops.round(255.0 * x), "uint8")
     return keras.Model(images, model(x, training=False), name="teacher")

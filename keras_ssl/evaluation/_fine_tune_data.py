@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.data import epoch_order
-from keras_ssl.views import Pipeline, Preprocess
+from keras_ssl.views import Pipeline, Preprocessing
 
 
 class Batches(keras.utils.PyDataset):
@@ -41,7 +41,7 @@ class Batches(keras.utils.PyDataset):
         targets: np.ndarray,
         outputs: int,
         batch_size: int,
-        size: tuple[int, int],
+        resize: Preprocessing,
         *,
         view: Pipeline | None = None,
         erase: float = 0.0,
@@ -54,7 +54,8 @@ class Batches(keras.utils.PyDataset):
         self.batch_size, self.view, self.seed, self.epoch = batch_size, view, seed, 0
         # The order of the epoch that was asked for last, since all its batches come from it.
         self._order = -1, np.empty(0, np.int64)
-        self.preprocess = Preprocess(size)
+        # A view has cut out already what is to be seen.
+        self.preprocess = resize if view is None else resize.changed(crop_fraction=1.0)
         self.erase = erase
         # It draws noise for every pixel of what it gets, so it gets the images to be erased only.
         self.eraser = keras.layers.RandomErasing(

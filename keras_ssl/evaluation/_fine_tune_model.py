@@ -12,9 +12,10 @@ from keras import ops
 from keras_ssl.core.keras_private import all_layers
 from keras_ssl.core.seeds import layer_seed
 from keras_ssl.core.teacher import clone
+from keras_ssl.evaluation.preprocessing import parts_of
 from keras_ssl.layers._encoder import as_encoder, for_sizes
 from keras_ssl.tokens import DistillationToken, RotaryPositions
-from keras_ssl.views import Preprocess
+from keras_ssl.views import Preprocessing
 
 
 def is_transformer(network: Any) -> bool:
@@ -43,9 +44,8 @@ def unwrapped(encoder: Any) -> tuple[list, keras.Model]:
         if "int" in keras.backend.standardize_dtype(encoder.inputs[0].dtype):
             front.append(keras.layers.Rescaling(255.0, dtype="float32"))
         # A standalone encoder calls its network in inference mode, which would last.
-        parts = [x for x in encoder.layers if not isinstance(x, keras.layers.InputLayer)]
-        if len(parts) in (1, 2) and isinstance(parts[-1], keras.Model):
-            front, encoder = [*front, *parts[:-1]], parts[-1]
+        own, encoder = parts_of(encoder)
+        front += own
     if not is_transformer(encoder):
         encoder = as_encoder(encoder)
     return front, encoder
@@ -53,7 +53,7 @@ def unwrapped(encoder: Any) -> tuple[list, keras.Model]:
 
 def input_size(front: list, network: keras.Model, images: Any) -> tuple[int, int]:
     """Height and width that the network was made for; those of the images where it leaves them."""
-    sizes = [part.size for part in front if isinstance(part, Preprocess)]
+    sizes = [part.size for part in front if isinstance(part, Preprocessing)]
     sizes += [tuple(network.input_shape[1:3]), tuple(images.shape[1:3])]
     return next(size for size in sizes if size is not None and None not in size)
 
@@ -95,8 +95,8 @@ def classifier(
     x = images
     for part in front:
         # The size is settled already, and may be another than in pre-training.
-        if isinstance(part, Preprocess):
-            part = Preprocess(None, part.mean, part.std)
+        if isinstance(part, Preprocessing):
+            part = part.changed(size=None, crop_fraction=1.0)
         x = part(x)
     if is_transformer(network):
         _check_patches(network, size)
@@ -133,12 +133,19 @@ def _head(outputs: int, deviation: float, seed: int | None, name: str) -> keras.
     return keras.layers.Dense(outputs, kernel_initializer=start, dtype="float32", name=name)
 
 
-def from_raw_images(model: keras.Model, images: np.ndarray) -> keras.Model:
+def resizing(front: list, size: tuple[int, int]) -> Preprocessing:
+    """What brings raw images to a size, by the rule of the encoder; normalised they are later."""
+    own = [part for part in front if isinstance(part, Preprocessing)]
+    return (own[0] if own else Preprocessing()).changed(size=size, mean=None, std=None)
+
+
+def from_raw_images(model: keras.Model, images: np.ndarray, resize: Preprocessing) -> keras.Model:
     """The model behind the resizing and scaling that its images need, if any.
 
     Args:
         model: what `classifier` gives.
         images: `(N, H, W, C)` uint8 or float32.
+        resize: what brings them to the model's size.
 
     Returns:
         Model from such images to logits, on the same weights.
@@ -147,7 +154,7 @@ def from_raw_images(model: keras.Model, images: np.ndarray) -> keras.Model:
     if images.dtype != np.uint8 and shape == tuple(model.input_shape[1:]):
         return model
     raw = keras.Input(shape, dtype=str(images.dtype), name="images")
-    return keras.Model(raw, model(Preprocess(model.input_shape[1:3])(raw)), name=model.name)
+    return keras.Model(raw, model(resize(raw)), name=model.name)
 
 
 def _check_patches(network: Any, size: tuple[int, int]) -> None:

@@ -5,9 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from keras_ssl.evaluation.preprocessing import fitted
+from keras_ssl.views import Preprocessing
+
 
 def extract_features(
-    model: Any, images: Any, *, batch_size: int = 256, verbose: bool | str = "auto"
+    model: Any,
+    images: Any,
+    *,
+    batch_size: int = 256,
+    verbose: bool | str = "auto",
+    preprocessing: Preprocessing | None = None,
 ) -> np.ndarray:
     """Runs a model over samples in inference mode and returns one vector each.
 
@@ -21,12 +29,18 @@ def extract_features(
         batch_size: samples a call; ignored for a dataset, which is batched already.
         verbose: True for a progress bar, False for none, "auto" for one when there are more than
             twenty batches.
+        preprocessing: from raw images to what the network takes, in place of the one that the model
+            carries; None for its own, which also brings images of another size to its own.
 
     Returns:
         Array (N, D), in the order of `images`; float32 if the model computes in half precision.
 
     Raises:
-        ValueError: if the model returns several outputs, or other than one vector a sample.
+        ValueError: if the model returns several outputs, or other than one vector a sample, or as
+            `with_preprocessing`.
+
+    Warns:
+        UserWarning: as `with_preprocessing`.
 
     Example:
         >>> import keras, numpy as np
@@ -38,6 +52,7 @@ def extract_features(
         verbose = hasattr(images, "__len__") and len(images) > 20 * (
             batch_size if hasattr(images, "shape") else 1
         )
+    model = fitted(model, images, preprocessing)
     # A tf.data batch of (x, y) is understood by predict; giving it a batch size is not.
     in_memory = not hasattr(images, "element_spec")
     outputs = model.predict(

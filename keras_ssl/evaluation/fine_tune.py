@@ -23,6 +23,7 @@ from keras_ssl.evaluation._fine_tune_model import (
     classifier,
     from_raw_images,
     input_size,
+    resizing,
     unwrapped,
 )
 from keras_ssl.evaluation._fine_tune_recipe import FINE_TUNE_RECIPES, FineTuneRecipe
@@ -100,7 +101,7 @@ def fine_tune(
         image_size: side, or (height, width), to train and test at; None takes that of the
             encoder. Positions of a vision transformer are interpolated.
         preprocess: Keras layer from images of 0..1 to what the encoder takes, for an encoder
-            without its own: `model.views.preprocessing`, `views.Preprocess(mean=…, std=…)`.
+            without its own: `model.views.preprocessing`, `views.Preprocessing(mean=…, std=…)`.
         view: pipeline that makes the training views of images, in place of the recipe's crop and
             flip. Keras layers go into it too. Normalisation belongs to `preprocess`.
         seed: integer for the order, the views, the head and what drops at random.
@@ -151,8 +152,9 @@ def fine_tune(
         model = Distilled(model, taught, settings.distillation or "hard", settings.label_smoothing)
     mixing = {name: getattr(settings, name) for name in ("erase", "mixup", "cutmix")}
     view = view or _view(settings, size)
+    resize = resizing(front, size)
     batches = Batches(
-        images, labels, outputs, settings.batch_size, size, view=view, seed=seed, **mixing
+        images, labels, outputs, settings.batch_size, resize, view=view, seed=seed, **mixing
     )
     optimizer = _optimizer(settings, model, len(batches))
     loss, metric = _loss_and_metric(settings)
@@ -163,7 +165,7 @@ def fine_tune(
     # The batches are in a random order already, one that the seed fixes.
     options = {"shuffle": False, "verbose": int(verbose), "callbacks": list(callbacks)}
     history = model.fit(batches, epochs=settings.epochs, **options).history
-    model = from_raw_images(model.answering() if teacher is not None else model, images)
+    model = from_raw_images(model.answering() if teacher is not None else model, images, resize)
     logits = model.predict(test[0], batch_size=min(settings.batch_size, 256), verbose=0)
     return FineTuned(*_scores(logits, test[1]), model, history, settings)
 

@@ -114,7 +114,7 @@ class EncoderModel(SSLModel):
         if self.views is None:
             return keras.layers.Rescaling(1.0 / top)
         own = getattr(self.views, "preprocessing", self.views.preprocess)
-        if not isinstance(own, views_module.Preprocess) or own.size not in (None, size):
+        if not isinstance(own, views_module.Preprocessing) or own.size not in (None, size):
             return own
         mean, std = own.mean or (0.0,), own.std or (1.0,)
         return keras.layers.Rescaling(

@@ -19,7 +19,8 @@ from keras_ssl.views.geometry import (
 from keras_ssl.views.known import SequenceWithParameters, WithParameters
 from keras_ssl.views.label_augmentation import LabelAugmentation, quarter_turns
 from keras_ssl.views.multi import MultiCrop, Nested, TwoViews
-from keras_ssl.views.pipeline import Pipeline, Preprocess
+from keras_ssl.views.pipeline import Pipeline
+from keras_ssl.views.preprocessing import Preprocessing
 from keras_ssl.views.show import show
 from keras_ssl.views.styles import BatchStylesStandardization
 from keras_ssl.views.tables import get
@@ -38,7 +39,7 @@ __all__ = [
     "Nested",
     "Normalize",
     "Pipeline",
-    "Preprocess",
+    "Preprocessing",
     "RandomResizedCrop",
     "Rotate",
     "SequenceWithParameters",

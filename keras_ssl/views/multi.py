@@ -5,7 +5,8 @@ import keras
 
 from keras_ssl.core import distribution
 from keras_ssl.views._transform import register
-from keras_ssl.views.pipeline import Pipeline, Preprocess, as_seed
+from keras_ssl.views.pipeline import Pipeline, as_seed
+from keras_ssl.views.preprocessing import Preprocessing
 
 # Tells what is drawn for the view that others are made of from what is drawn for those.
 OUTER = 7004
@@ -174,7 +175,7 @@ class Nested(MultiCrop):
             )
         self.outer = outer
         stats = self.pipelines[0].preprocessing
-        self._preprocess = Preprocess(stats.size or outer.size, stats.mean, stats.std)
+        self._preprocess = Preprocessing(stats.size or outer.size, stats.mean, stats.std)
 
     @property
     def sizes(self) -> list:

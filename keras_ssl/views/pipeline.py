@@ -12,6 +12,7 @@ from keras_ssl.core.compilation import compiled
 from keras_ssl.views import _banded, _fused
 from keras_ssl.views._transform import Transform, register
 from keras_ssl.views.colour import Normalize
+from keras_ssl.views.preprocessing import Preprocessing, check_images, to_unit
 from keras_ssl.views.wrap import Wrap
 
 # Equal pipelines share their compiled functions: a loaded model need not wait for XLA again.
@@ -34,73 +35,6 @@ def as_seed(seed, generator):
     if isinstance(seed, int):
         return distribution.fixed_seed(seed)
     return ops.cast(seed, "int32")
-
-
-def to_unit(images):
-    """Integers of 0..255 to float32 of 0..1; floats are taken as 0..1 already."""
-    if "int" in keras.backend.standardize_dtype(images.dtype):
-        return ops.cast(images, "float32") / 255.0
-    return ops.cast(images, "float32")
-
-
-def check_images(images):
-    """Raises unless images are (B, H, W, C) with a known height, width and channel count."""
-    shape = tuple(images.shape)
-    if len(shape) != 4 or None in shape[1:]:
-        raise ValueError(
-            f"Views need images of shape (batch, height, width, channels) with known height, "
-            f"width and channels, got {shape}. Add a channel axis to grey images "
-            f"(images[..., None]) and resize images of varying size first."
-        )
-
-
-def _resize_and_crop(images, size):
-    """Brings images to a size: the shorter side fits, the middle of the longer one stays."""
-    height, width = images.shape[1:3]
-    scale = max(size[0] / height, size[1] / width)
-    inner = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
-    images = ops.image.resize(
-        images, inner, interpolation="bilinear", antialias=True, data_format="channels_last"
-    )
-    top, left = (inner[0] - size[0]) // 2, (inner[1] - size[1]) // 2
-    return images[:, top : top + size[0], left : left + size[1]]
-
-
-@register
-class Preprocess(keras.layers.Layer):
-    """The deterministic part of a pipeline: scale to 0..1, resize, centre-crop, normalise.
-
-    Args:
-        size: (height, width) of the result, or None to keep the images' own.
-        mean: Per channel, or None for no normalisation.
-        std: Per channel, or None for no normalisation.
-    """
-
-    def __init__(self, size=None, mean=None, std=None, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.size = None if size is None else tuple(size)
-        self.mean, self.std = mean, std
-
-    def call(self, images):
-        """Preprocesses (B, H, W, C) uint8 or float images to (B, h, w, C) float32."""
-        check_images(images)
-        images = to_unit(images)
-        if self.size is not None and tuple(images.shape[1:3]) != self.size:
-            images = _resize_and_crop(images, self.size)
-        if self.mean is not None:
-            images = Normalize(self.mean, self.std).apply(images, {})
-        return images
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the result."""
-        size = self.size or input_shape[1:3]
-        return (input_shape[0], *size, input_shape[3])
-
-    def get_config(self):
-        """The constructor's arguments."""
-        config = {"size": self.size, "mean": self.mean, "std": self.std}
-        return {**super().get_config(), **config}
 
 
 @register
@@ -148,7 +82,7 @@ class Pipeline(keras.layers.Layer):
         last = transforms[-1]
         self.normalize = last if isinstance(last, Normalize) else None
         stats = (self.normalize.mean, self.normalize.std) if self.normalize else (None, None)
-        self._preprocess = Preprocess(self.size, *stats)
+        self._preprocess = Preprocessing(self.size, *stats)
         self._sections = [
             (foreign, members, _identity(members, self.exact, self.fused))
             for foreign, members in _sections(transforms)
@@ -282,7 +216,7 @@ class Pipeline(keras.layers.Layer):
         return wanted and run[0].kind in _fused.FUSIBLE
 
     @property
-    def preprocessing(self) -> Preprocess:
+    def preprocessing(self) -> Preprocessing:
         """The layer behind `preprocess`: value range, size and normalisation."""
         return self._preprocess
 

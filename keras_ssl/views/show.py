@@ -5,7 +5,8 @@ import keras
 import numpy as np
 
 from keras_ssl.views.multi import MultiCrop
-from keras_ssl.views.pipeline import Pipeline, to_unit
+from keras_ssl.views.pipeline import Pipeline
+from keras_ssl.views.preprocessing import to_unit
 
 
 def show(views, images, count=8, *, seed=0, cell=64):

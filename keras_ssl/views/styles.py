@@ -7,7 +7,8 @@ from keras import ops
 
 from keras_ssl.core import distribution
 from keras_ssl.views._transform import check_probability, interval, register
-from keras_ssl.views.pipeline import as_seed, check_images, to_unit
+from keras_ssl.views.pipeline import as_seed
+from keras_ssl.views.preprocessing import check_images, to_unit
 
 # Amplitudes below this share of the number of pixels are rounding errors of float32.
 _NOTHING = 1e-6

@@ -12,7 +12,7 @@ import numpy as np
 from keras_ssl import backbones, data, evaluation
 from keras_ssl.core import register
 from keras_ssl.models.joint_embedding.simclr import SimCLR
-from keras_ssl.views.pipeline import to_unit
+from keras_ssl.views.preprocessing import to_unit
 
 # Beyond this many rows k-means sees them in parts.
 MANY = 50_000
