@@ -12,6 +12,12 @@ from keras_ssl.evaluation.deep_linear import (
 from keras_ssl.evaluation.features import extract_features
 from keras_ssl.evaluation.fine_tune import FineTuned, fine_tune
 from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
+from keras_ssl.evaluation.layers import (
+    LayerProbe,
+    last_blocks_features,
+    layer_features,
+    layer_probe,
+)
 from keras_ssl.evaluation.objects import object_similarity, patch_labels, prompt_iou
 from keras_ssl.evaluation.preprocessing import preprocessing_of, with_preprocessing
 from keras_ssl.evaluation.probes import few_label_accuracy, linear_probe
@@ -35,6 +41,7 @@ __all__ = [
     "FINE_TUNE_RECIPES",
     "FineTuneRecipe",
     "FineTuned",
+    "LayerProbe",
     "RetrievalScores",
     "SweptProbe",
     "TokenProbe",
@@ -50,6 +57,9 @@ __all__ = [
     "knn_accuracy",
     "knn_scores",
     "labelled_subset",
+    "last_blocks_features",
+    "layer_features",
+    "layer_probe",
     "linear_probe",
     "object_similarity",
     "patch_colours",
