@@ -40,7 +40,7 @@ def test_last_blocks_stand_side_by_side_in_their_order():
     np.testing.assert_allclose(found, np.hstack([blocks[2], blocks[3], mean]), atol=1e-6)
 
 
-def test_maps_of_a_network_are_averaged_behind_its_preprocessing():
+def test_maps_of_a_network_are_averaged_behind_its_preprocessing(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(4, 3, 2, "same", name="first")(inputs)
     x = keras.layers.Activation("relu", name="behind")(x)
@@ -58,6 +58,11 @@ def test_maps_of_a_network_are_averaged_behind_its_preprocessing():
         np.testing.assert_allclose(found["pooled"], found["behind"], atol=1e-5)
         np.testing.assert_allclose(found["last"], network(seen), atol=1e-5)
     assert list(evaluation.layer_features(network, seen, ["last", "first"])) == ["first", "last"]
+    kept = evaluation.layer_encoder(model, "behind")
+    kept.save(tmp_path / "kept.keras")
+    loaded = keras.saving.load_model(tmp_path / "kept.keras")
+    np.testing.assert_allclose(loaded(images), found["behind"], atol=1e-5)
+    assert kept.count_params() < network.count_params()
 
 
 def test_the_best_layer_is_found_by_held_rows():

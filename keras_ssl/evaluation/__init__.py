@@ -15,6 +15,7 @@ from keras_ssl.evaluation.knn import knn_accuracy, knn_scores
 from keras_ssl.evaluation.layers import (
     LayerProbe,
     last_blocks_features,
+    layer_encoder,
     layer_features,
     layer_probe,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "knn_scores",
     "labelled_subset",
     "last_blocks_features",
+    "layer_encoder",
     "layer_features",
     "layer_probe",
     "linear_probe",

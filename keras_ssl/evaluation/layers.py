@@ -89,7 +89,7 @@ def layer_features(
         >>> {k: v.shape for k, v in layer_features(encoder, np.zeros((5, 16, 16, 3))).items()}
         {1: (5, 192), 2: (5, 192), 3: (5, 192)}
     """
-    model, names = _model(encoder, images, layers, pooling)
+    model, names = _model(_encoder(encoder, images), layers, pooling)
     found = model.predict(images, batch_size=batch_size, verbose=0)
     found = found if isinstance(found, list) else [found]
     return {name: x.astype("float32") for name, x in zip(names, found, strict=True)}
@@ -191,6 +191,30 @@ def layer_probe(
     return LayerProbe(max(chosen, key=chosen.__getitem__), chosen, right)
 
 
+def layer_encoder(encoder: Any, layer: int | str, *, pooling: str | None = None) -> keras.Model:
+    """The encoder up to one of its layers, to use in its place; what is behind is left out.
+
+    Args:
+        encoder: as `layer_features`.
+        layer: a block of a transformer, counted from 1, or the name of a layer.
+        pooling: as `layer_features`.
+
+    Returns:
+        Functional model in inference mode, from what the encoder takes to (B, D), with its
+        preprocessing. Weights are shared.
+
+    Raises:
+        ValueError: as `layer_features`.
+
+    Example:
+        >>> from keras_ssl import backbones
+        >>> encoder = backbones.VisionTransformer("tiny", (16, 16, 3), 8, depth=3)
+        >>> layer_encoder(encoder, 2).output_shape
+        (None, 192)
+    """
+    return _model(_encoder(encoder, None), [layer], pooling)[0]
+
+
 def _encoder(encoder: Any, images: Any) -> Any:
     """The encoder as a functional model with its preprocessing, if any, in front."""
     if hasattr(encoder, "standalone_encoder"):
@@ -198,9 +222,8 @@ def _encoder(encoder: Any, images: Any) -> Any:
     return fitted(encoder, images, None)
 
 
-def _model(encoder: Any, images: Any, layers: Any, pooling: str | None) -> tuple[Any, list]:
+def _model(encoder: Any, layers: Any, pooling: str | None) -> tuple[Any, list]:
     """A model from raw images to the pooled output of layers, and their names."""
-    encoder = _encoder(encoder, images)
     front, network = parts_of(encoder)
     x = inputs = keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), encoder.input
@@ -217,7 +240,7 @@ def _model(encoder: Any, images: Any, layers: Any, pooling: str | None) -> tuple
         outputs = [network.get_layer(name).output for name in names]
         found = keras.Model(network.inputs, outputs)(x, training=False)
         pooled = [_averaged(y) for y in (found if isinstance(found, list) else [found])]
-    return keras.Model(inputs, pooled), names
+    return keras.Model(inputs, pooled[0] if len(pooled) == 1 else pooled), names
 
 
 def _pooled_tokens(tokens: Any, network: Any, pooling: str | None) -> Any:
