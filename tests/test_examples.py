@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs in examples/, over a few steps."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -52,3 +53,15 @@ def test_little_noise_is_learned_first_from_latents(tmp_path):
     # Latents of one layer: the noisy feature first; of two: the clean one; inputs: as of one.
     assert [row[0] < row[1] for row in times] == [False, True, False, False]
     assert (tmp_path / "learning.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_every_layer_is_probed_and_the_best_is_kept(tmp_path):
+    options = ("--images", 300, "--test-images", 100, "--depth", 2, "--steps", 3, "--out", tmp_path)
+    printed = program("which_layer.py", tmp_path, *options)
+    found = json.loads((tmp_path / "layers.json").read_text())
+    assert set(found["trained"]) == {"block 1", "block 2", "last 2 side by side"}
+    assert f"Best on held training labels: block {found['best']}" in printed
+    assert (tmp_path / "layers.png").stat().st_size > 5_000
+    encoder = keras.models.load_model(tmp_path / "encoder.keras")
+    assert encoder.output_shape == (None, 64)
