@@ -11,6 +11,7 @@ from keras_ssl import evaluation, models
 from keras_ssl.callbacks import (
     BestEncoder,
     CollapseWarning,
+    OnlineKNN,
     OnlineProbe,
     RepresentationMonitor,
     StopOnCollapse,
@@ -132,6 +133,18 @@ def test_mistakes_are_named(encoder, digits, tmp_path):
         OnlineProbe((digits[0][0], None), digits[1])
     with pytest.raises(ValueError, match="passes is 0"):
         OnlineProbe(*digits, passes=0)
+    nothing = np.full(len(digits[0][0]), -1)
+    for wrong, match in ((nothing, "no labelled row"), (nothing + 1, "two classes")):
+        with pytest.raises(ValueError, match=match):
+            OnlineProbe((digits[0][0], wrong), digits[1])
+    with pytest.raises(ValueError, match="no labelled row"):
+        OnlineKNN(digits[0], (digits[0][0], nothing))
+    with pytest.raises(ValueError, match="k is 20, expected 1 to 10"):
+        OnlineKNN((digits[0][0][:10], digits[0][1][:10]), digits[1], k=20)
+    encoder.layers[-1].bias.assign(np.full(48, np.nan))
+    for broken in (OnlineProbe(*digits), OnlineKNN(*digits)):
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            fit(encoder, 1, [broken])
     with pytest.raises(ValueError, match="of its own"):
         fit(encoder, 1, [OnlineProbe(*digits, optimizer=encoder.optimizer)])
     with pytest.raises(ValueError, match=r"\.keras file"):

@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ssl.callbacks._board import board, updates
 
@@ -23,7 +24,8 @@ class LabelledMeasure(keras.callbacks.Callback):
         log_dir: TensorBoard folder, None for none.
 
     Raises:
-        ValueError: if labels are missing or do not fit the samples, or `every` is below 1.
+        ValueError: if labels are missing, do not fit the samples or are all -1, or `every` is below
+            1.
     """
 
     name: str
@@ -46,6 +48,8 @@ class LabelledMeasure(keras.callbacks.Callback):
                     f"{name} has {len(data[0])} images and {len(data[1])} labels, expected one "
                     "label an image."
                 )
+            if not np.any(np.asarray(data[1]) >= 0):
+                raise ValueError(f"{name} has no labelled row, all {len(data[1])} are -1.")
         self.train, self.test = train, test
         self.every = every
         self.log_dir = log_dir

@@ -4,6 +4,8 @@
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from keras_ssl.callbacks._labelled import LabelledMeasure
 from keras_ssl.evaluation import extract_features, knn_accuracy
 
@@ -27,8 +29,8 @@ class OnlineKNN(LabelledMeasure):
         verbose: True for progress bars of its own.
 
     Raises:
-        ValueError: if labels are missing or do not fit the images, k exceeds the bank (both when
-            training begins), or `every` is below 1.
+        ValueError: if labels are missing, do not fit the images or are all -1, k exceeds the bank,
+            or `every` is below 1; at a measurement, for features that are not finite.
 
     Example:
         ```python
@@ -54,6 +56,11 @@ class OnlineKNN(LabelledMeasure):
         verbose: bool = False,
     ) -> None:
         super().__init__(train, test, every, log_dir)
+        bank = int(np.sum(np.asarray(train[1]) >= 0))
+        if not 1 <= k <= bank:
+            raise ValueError(
+                f"k is {k}, expected 1 to {bank}, the labelled rows of train. Lower k or give more."
+            )
         self.options = {"k": k, "temperature": temperature, "weighting": weighting}
         self.batch_size = batch_size
         self.verbose = verbose

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_ssl.callbacks._labelled import LabelledMeasure
 from keras_ssl.evaluation import extract_features
+from keras_ssl.evaluation._inputs import pair
 
 
 class OnlineProbe(LabelledMeasure):
@@ -35,8 +36,9 @@ class OnlineProbe(LabelledMeasure):
         classifier: `keras.Model` from features to logits, once there is one.
 
     Raises:
-        ValueError: if labels are missing or do not fit the samples, or a number is below 1; when
-            training begins, for the optimizer of the model itself.
+        ValueError: if labels are missing, do not fit the samples or are of one class, or a number
+            is below 1; when training begins, for the optimizer of the model; at a measurement,
+            for features that are not finite.
 
     Source: the online linear evaluation of Bootstrap Your Own Latent, 2020, released code.
 
@@ -65,7 +67,10 @@ class OnlineProbe(LabelledMeasure):
         for name, value in {"passes": passes, "batch_size": batch_size}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1.")
-        self.classes = int(max(np.max(part[1]) for part in (self.train, self.test))) + 1
+        known = np.unique(np.asarray(train[1]))
+        if np.sum(known >= 0) < 2:
+            raise ValueError(f"train has the labels {known}, expected two classes or more.")
+        self.classes = int(max(known.max(), np.max(test[1]))) + 1
         self.passes, self.batch_size, self.seed = passes, batch_size, seed
         self.optimizer = optimizer
         self.classifier: Any = None
@@ -77,14 +82,11 @@ class OnlineProbe(LabelledMeasure):
         Returns:
             Its accuracy on the test samples, from 0 to 1.
         """
-        parts = []
-        for samples, labels in (self.train, self.test):
-            keep = np.asarray(labels) >= 0
-            features = extract_features(
-                self.model, samples, batch_size=self.batch_size, verbose=False
-            )
-            parts.append((features[keep], np.asarray(labels)[keep]))
-        (x, y), (test_x, test_y) = parts
+        found = [
+            extract_features(self.model, part[0], batch_size=self.batch_size, verbose=False)
+            for part in (self.train, self.test)
+        ]
+        x, y, test_x, test_y = pair(found[0], self.train[1], found[1], self.test[1])
         # Features of every moment have another scale, and the classifier is to go on.
         mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
         if self.classifier is None:
