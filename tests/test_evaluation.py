@@ -175,6 +175,24 @@ def test_few_labels_are_deterministic_and_more_help():
     assert first[1][1] > 0
 
 
+def test_a_fraction_of_labels_is_that_of_every_class():
+    x, y = blobs(rows=120, spread=0.8)
+    data = (x, y, *blobs(rows=90, spread=0.8, seed=1))
+    both = few_label_accuracy(*data, labels_per_class=(1,), fractions=(0.025, 0.5), draws=5)
+    # One of forty rows; the draws are others.
+    assert both[0.025][0] == pytest.approx(both[1][0], abs=0.15)
+    assert both[0.5][0] > both[0.025][0] + 0.05
+    alone = few_label_accuracy(*data, labels_per_class=(), fractions=(0.5,), draws=5)
+    assert alone == {0.5: both[0.5]}
+    # Rows without a label count for nothing.
+    hidden = np.concatenate([y, np.full(120, -1)])
+    more = (np.concatenate([x, x]), hidden, *data[2:])
+    again = few_label_accuracy(*more, labels_per_class=(), fractions=(0.5,), draws=5)
+    assert again[0.5] == pytest.approx(alone[0.5])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        few_label_accuracy(*data, fractions=(1.0,))
+
+
 def test_few_labels_ignore_a_common_offset():
     x, y = blobs(spread=0.2)
     plain = few_label_accuracy(x, y, x, y, labels_per_class=(1,), draws=3)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logistic regression on frozen features: with all labels, and with a few per class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ssl.evaluation._inputs import pair
+from keras_ssl.evaluation.subsets import labelled_subset
 
 
 def linear_probe(
@@ -79,12 +80,13 @@ def few_label_accuracy(
     test_y: Any,
     *,
     labels_per_class: Sequence[int] = (1, 2, 5, 10),
+    fractions: Sequence[float] = (),
     draws: int = 10,
     seed: int = 0,
     C: float = 10.0,
     max_iter: int = 1000,
     verbose: bool | str = "auto",
-) -> dict[int, tuple[float, float]]:
+) -> dict[int | float, tuple[float, float]]:
     """Accuracy when only a few labels per class are known, mean and std over random draws.
 
     The classifier is a multinomial logistic regression on features that are centred (mean of all
@@ -103,6 +105,8 @@ def few_label_accuracy(
         test_x: (M, D) features.
         test_y: (M,) class indices, -1 (unlabelled) is dropped.
         labels_per_class: numbers of labelled rows of each class to try.
+        fractions: shares of labelled rows to try, such as 0.01 and 0.1, above 0 and below 1; of
+            every class its share, at least one row.
         draws: random draws for each number.
         seed: fixes the draws.
         C: inverse strength of the regularisation, positive.
@@ -111,8 +115,8 @@ def few_label_accuracy(
             dimensions), False for none.
 
     Returns:
-        `{labels per class: (mean accuracy, standard deviation over the draws)}`, from 0 to 1;
-        the deviation is that of the draws themselves (divided by their number).
+        `{labels per class or fraction: (mean accuracy, standard deviation over the draws)}`, from 0
+        to 1; the deviation is that of the draws themselves (divided by their number).
 
     Raises:
         ValueError: if labels are missing, a class has too few rows, features are not finite,
@@ -127,35 +131,45 @@ def few_label_accuracy(
     # All rows give the mean, the unlabelled too: that is what a representation has plenty of.
     centre = np.asarray(train_x, "float64").mean(axis=0) if np.ndim(train_x) == 2 else 0.0
     train_x, train_y, test_x, test_y = pair(train_x, train_y, test_x, test_y)
-    classes = _enough_rows(train_y, labels_per_class, draws)
+    classes = _enough_rows(train_y, labels_per_class, fractions, draws)
     train_x, test_x = _centred_unit(train_x, centre), _centred_unit(test_x, centre)
+    ways: dict[int | float, Callable[[int], np.ndarray]] = {
+        int(n): lambda draw, n=n: _draw(train_y, classes, n, (seed, n, draw))
+        for n in labels_per_class
+    }
+    for share in fractions:
+        ways[float(share)] = lambda draw, share=share: labelled_subset(
+            train_y, fraction=share, seed=seed * draws + draw
+        )
     bar = keras.utils.Progbar(
-        draws * len(labels_per_class),
+        draws * len(ways),
         unit_name="draw",
         verbose=int(bool(_slow(train_x, classes, draws) if verbose == "auto" else verbose)),
     )
     results = {}
-    for count in labels_per_class:
+    for name, rows_of in ways.items():
         accuracies = []
         for draw in range(draws):
-            rows = _draw(train_y, classes, count, (seed, count, draw))
+            rows = rows_of(draw)
             accuracies.append(
                 _fit_score(train_x[rows], train_y[rows], test_x, test_y, C=C, max_iter=max_iter)
             )
             bar.add(1)
-        results[int(count)] = (float(np.mean(accuracies)), float(np.std(accuracies)))
+        results[name] = (float(np.mean(accuracies)), float(np.std(accuracies)))
     return results
 
 
-def _enough_rows(labels, labels_per_class, draws) -> np.ndarray:
+def _enough_rows(labels, labels_per_class, fractions, draws) -> np.ndarray:
     """The classes; ValueError when the draws asked for cannot be made."""
     classes, sizes = _several_classes(labels)
-    if draws < 1 or not labels_per_class or min(labels_per_class) < 1:
+    wrong = [n for n in labels_per_class if n < 1] + [f for f in fractions if not 0 < f < 1]
+    if draws < 1 or wrong or not (*labels_per_class, *fractions):
         raise ValueError(
-            f"draws is {draws} and labels_per_class {tuple(labels_per_class)}, expected at least "
-            "one draw and numbers of at least 1."
+            f"draws is {draws}, labels_per_class {tuple(labels_per_class)} and fractions "
+            f"{tuple(fractions)}, expected at least one draw, numbers of at least 1 and fractions "
+            "between 0 and 1."
         )
-    if sizes.min() < max(labels_per_class):
+    if sizes.min() < max(labels_per_class, default=0):
         raise ValueError(
             f"Class {classes[sizes.argmin()]} has {sizes.min()} labelled training rows, expected "
             f"at least {max(labels_per_class)}. Lower labels_per_class or give more rows."
