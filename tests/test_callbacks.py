@@ -95,9 +95,9 @@ def spread(rows=64, dimensions=16):
     return RNG.normal(size=(rows, dimensions)).astype("float32")
 
 
-def names(z, top=None, *, head=True):
-    now = _collapse.measure(z)
-    found = _collapse.signs(now, _collapse.best(top, now), rows=len(z), head=head)
+def names(z, top=None, *, head=True, limits=None):
+    now, limits = _collapse.measure(z), limits or _collapse.CollapseThresholds()
+    found = _collapse.signs(now, _collapse.best(top, now), limits, rows=len(z), head=head)
     words = {"feature std": "spread", "RankMe": "rank", "cosine": "cosine", "shrank": "scale"}
     return {short for word, short in words.items() for sign in found if word in sign}
 
@@ -110,9 +110,63 @@ def test_each_sign_is_named():
     assert names(0.01 * spread(), _collapse.measure(spread())) == {"scale"}
     broken = spread()
     broken[3, 3] = np.inf
-    found = _collapse.signs(_collapse.measure(broken), _collapse.measure(broken), rows=64)
+    now = _collapse.measure(broken)
+    found = _collapse.signs(now, now, _collapse.CollapseThresholds(), rows=64)
     assert found == ["they hold NaN or infinity"]
-    assert "learning rate" in _collapse.advice(found)
+
+
+def test_each_threshold_decides_its_sign():
+    z = spread(64, 16)
+    line = np.outer(spread(64, 1), spread(1, 16)) + 0.1 * spread()
+    for name, value, where, sign in (
+        ("feature_std", 1.0, z, "spread"),
+        ("rank_me", 16.5, z, "rank"),
+        ("cosine", 0.0, z + 0.5, "cosine"),
+        ("shrunk", 1.0, 0.9 * z, "scale"),
+        ("fallen_feature_std", 1.0, z + 3.0, "spread"),
+        ("fallen_rank_me", 1.0, line, "rank"),
+    ):
+        changed = _collapse.CollapseThresholds(**{name: value})
+        assert names(where, _collapse.measure(z)) == set(), name
+        assert names(where, _collapse.measure(z), limits=changed) == {sign}, name
+    # What fell by less than the share is none.
+    changed = _collapse.CollapseThresholds(fallen_feature_std=1.0, fallen=0.01)
+    assert names(z + 3.0, _collapse.measure(z), limits=changed) == set()
+    even = _collapse.Assignment(prototypes=64, each=0.5, together=0.5)
+    kinds = {"even": "uniform", "one_hot": "one-hot"}
+    for name, value in {"even": 0.4, "one_hot": 0.6}.items():
+        assert not _collapse.assignment_signs(even, _collapse.CollapseThresholds())
+        (found,) = _collapse.assignment_signs(even, _collapse.CollapseThresholds(**{name: value}))
+        assert kinds[name] in found
+    with pytest.raises(ValueError, match="cosine is 2.0, expected a number from 0 to 1"):
+        _collapse.CollapseThresholds(cosine=2.0)
+
+
+def test_each_sign_has_a_remedy_of_the_methods_that_show_it():
+    limits, wide = _collapse.CollapseThresholds(), _collapse.measure(spread())
+
+    def remedy(z):
+        now = _collapse.measure(z)
+        found = _collapse.signs(now, _collapse.best(wide, now), limits, rows=64, head=True)
+        return _collapse.advice(found)
+
+    assert "clipnorm" in remedy(np.full((64, 16), np.nan))
+    assert "stop-gradient on the targets (SimSiam)" in remedy(np.ones((64, 16)))
+    assert "variance weight (VICReg)" in remedy(0.01 * spread())
+    assert "off-diagonal in Barlow Twins" in remedy(np.outer(spread(64, 1), spread(1, 16)))
+    # All in one direction but apart in length: complete too.
+    assert "BYOL" in _collapse.advice(["their RankMe is 1.0", "their mean pairwise cosine is 1.0"])
+    for each, together, word in ((1.0, 1.0, "Lower the teacher's temperature"), (0, 0, "centre")):
+        found = _collapse.assignment_signs(_collapse.Assignment(64, each, together), limits)
+        assert word in _collapse.advice(found)
+
+
+def test_monitor_takes_thresholds(toy, digits):
+    x, y = digits
+    strict = _collapse.CollapseThresholds(rank_me=100.0)
+    monitor = RepresentationMonitor(x[:32], patience=1, warmup_steps=0, thresholds=strict)
+    with pytest.warns(CollapseWarning, match="RankMe.*off-diagonal"):
+        toy.fit(x[:32], y[:32], verbose=0, callbacks=[monitor])
 
 
 def test_a_fresh_network_is_no_collapse_but_falling_there_is():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Watching a run: online kNN, collapse monitor, pictures, TensorBoard; and branches to anneal."""
 
+from keras_ssl.callbacks._collapse import CollapseThresholds
 from keras_ssl.callbacks.anneal_branch import AnnealBranch
 from keras_ssl.callbacks.best_encoder import BestEncoder
 from keras_ssl.callbacks.online_knn import OnlineKNN
@@ -16,6 +17,7 @@ from keras_ssl.callbacks.view_pictures import ViewPictures
 __all__ = [
     "AnnealBranch",
     "BestEncoder",
+    "CollapseThresholds",
     "CollapseWarning",
     "OnlineKNN",
     "OnlineProbe",

@@ -47,6 +47,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
             infinity warn at once.
         warmup_steps: measurements before this step do not warn, since the moving statistics of
             batch normalisation have not settled.
+        thresholds: when a number is a sign; None for `CollapseThresholds()`.
         log_dir: TensorBoard folder, None for none.
 
     Attributes:
@@ -74,6 +75,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
         every_steps: int = 25,
         patience: int = 2,
         warmup_steps: int = 50,
+        thresholds: _collapse.CollapseThresholds | None = None,
         log_dir: str | PathLike[str] | None = None,
     ) -> None:
         super().__init__()
@@ -87,6 +89,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.patience = patience
         self.warmup_steps = warmup_steps
+        self.thresholds = thresholds or _collapse.CollapseThresholds()
         self.log_dir = log_dir
         self.measurements: list[tuple[int, dict[str, _collapse.Measurement]]] = []
         self.warned: list[tuple[int, str, list[str]]] = []
@@ -165,7 +168,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
             self._record(name, measurement, position)
             top = self._best[name] = _collapse.best(self._best.get(name), measurement)
             head = name != "representation"
-            signs = _collapse.signs(measurement, top, rows=self.rows, head=head)
+            signs = _collapse.signs(measurement, top, self.thresholds, rows=self.rows, head=head)
             self._judge(name, signs, measurement.finite, step, position)
         if self._assign is not None:
             probabilities = self._assign(self._tensors())
@@ -177,7 +180,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
         if self._board is not None:
             for label, value in _entropies(found).items():
                 self._board.scalar(f"quality/{label}", value, position)
-        signs = _collapse.assignment_signs(found)
+        signs = _collapse.assignment_signs(found, self.thresholds)
         self._judge("assignment", signs, True, step, position)
 
     def _judge(self, name: str, signs: list, finite: bool, step: int, position: int) -> None:
