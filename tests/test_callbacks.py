@@ -301,6 +301,7 @@ def test_one_page_holds_losses_schedules_quality_and_views(digits, tmp_path):
     scalars, pictures = tags(tmp_path)
     assert pictures == {"views"}
     groups = {"loss": "total byol", "schedule": "learning_rate teacher_momentum"}
+    groups["update_norm"] = "encoder projector predictor"
     groups["quality"] = "knn rank_me feature_std projection_rank_me projection_feature_std"
     assert set(scalars) == {f"{g}/{tag}" for g, names in groups.items() for tag in names.split()}
     assert [step for step, _ in scalars["loss/byol"]] == [2, 4, 6, 8]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One readable TensorBoard page: losses, schedules and quality."""
+"""One readable TensorBoard page: losses, schedules, quality and norms."""
 
 from os import PathLike
 from typing import Any
@@ -8,15 +8,24 @@ import keras
 from keras import ops
 
 from keras_ssl.callbacks._board import board, updates
+from keras_ssl.callbacks._norms import GradientNorms, UpdateNorms
+from keras_ssl.core import SSLModel
 
 
 class TrainingBoard(keras.callbacks.Callback):
-    """Writes what a run did as TensorBoard scalars in three groups, over optimizer updates.
+    """Writes what a run did as TensorBoard scalars in groups, over optimizer updates.
 
     - "loss/": the total and every loss term (means over the epoch so far), "loss/validation_..."
       where there is validation;
-    - "schedule/": learning rate, weight decay and teacher momentum, as they are at that update;
-    - "quality/": everything else that stands in the logs, such as "knn" and "rank_me".
+    - "schedule/": learning rate, weight decay, teacher momentum, and temperatures that a schedule
+      or training moves, as they are at that update;
+    - "quality/": everything else that stands in the logs, such as "knn" and "rank_me";
+    - "update_norm/": the way from the weights of the last point to those of this one, divided by
+      the updates between, for each part of the model (encoder, projector, predictor, ...). Steps
+      that turn back cancel, so it is at most the mean length of an update;
+    - "gradient_norm/": length of the gradient of the last step, for each part: of the loss of the
+      global batch (of its last micro-batch under gradient accumulation), without the scale of mixed
+      precision and before clipping.
 
     It shares one event file with the other callbacks of this package in the same folder, where
     `keras.callbacks.TensorBoard` would write each epoch under "train/epoch_...". Place it last, so
@@ -25,9 +34,14 @@ class TrainingBoard(keras.callbacks.Callback):
     Args:
         log_dir: TensorBoard folder.
         every_steps: steps between points; None for one point an epoch.
+        update_norms: whether to write "update_norm/". A point costs a copy of the weights to the
+            host, where one of them stays.
+        gradient_norms: whether to write "gradient_norm/". Every step then computes them; on several
+            replicas it exchanges all gradients once more.
 
     Raises:
-        ValueError: if `every_steps` is below 1.
+        ValueError: if `every_steps` is below 1; when training begins, for `gradient_norms` of a
+            model that is no `SSLModel`.
 
     Example:
         ```python
@@ -36,17 +50,47 @@ class TrainingBoard(keras.callbacks.Callback):
         ```
     """
 
-    def __init__(self, log_dir: str | PathLike[str], *, every_steps: int | None = 50) -> None:
+    def __init__(
+        self,
+        log_dir: str | PathLike[str],
+        *,
+        every_steps: int | None = 50,
+        update_norms: bool = True,
+        gradient_norms: bool = False,
+    ) -> None:
         super().__init__()
         if every_steps is not None and every_steps < 1:
             raise ValueError(f"every_steps is {every_steps}, expected at least 1, or None.")
         self.log_dir = log_dir
         self.every_steps = every_steps
+        self.update_norms, self.gradient_norms = update_norms, gradient_norms
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Opens the writer."""
+        """Opens the writer, and lets the step keep norms of gradients where they are wanted."""
         self._board = board(self.log_dir)
         self._seen = 0
+        self._norms: dict[str, Any] = {}
+        self._written = updates(self.model)
+        if self.update_norms:
+            self._norms["update_norm"] = UpdateNorms(self.model)
+        if self.gradient_norms:
+            if not isinstance(self.model, SSLModel):
+                raise ValueError(
+                    f"{type(self.model).__name__} is no SSLModel, whose step keeps norms of "
+                    "gradients. Leave gradient_norms out."
+                )
+            self._norms["gradient_norm"] = self._watch(GradientNorms(self.model))
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Lets later training go without norms."""
+        if "gradient_norm" in self._norms:
+            self._watch(None)
+
+    def _watch(self, watch: GradientNorms | None) -> GradientNorms | None:
+        self.model.gradient_watch = watch
+        # The step of an earlier `fit` is compiled without, and that of this one with it.
+        self.model.make_train_function(force=True)
+        return watch
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts counting the steps of the epoch."""
@@ -69,6 +113,11 @@ class TrainingBoard(keras.callbacks.Callback):
             self._board.scalar(self._tag(name), value, step)
         for name, value in schedules(self.model).items():
             self._board.scalar(f"schedule/{name}", value, step)
+        if step > self._written:
+            self._written = step
+            for group, norms in self._norms.items():
+                for name, value in norms.read().items():
+                    self._board.scalar(f"{group}/{name}", value, step)
 
     def _tag(self, name: str) -> str:
         if name.startswith("val_"):
@@ -88,8 +137,9 @@ def schedules(model: keras.Model) -> dict[str, float]:
         model: a compiled Keras model; one with `teachers()` shows their momentum too.
 
     Returns:
-        "learning_rate", "weight_decay" (when the optimizer has one) and "teacher_momentum" of the
-        last update (one entry a teacher, by its name, where they differ), each a number.
+        "learning_rate", "weight_decay" (when the optimizer has one), "teacher_momentum" of the last
+        update (one entry a teacher, by its name, where they differ), and every temperature that is
+        a schedule of the model or a scalar that trains, by its name; each a number.
     """
     optimizer = model.optimizer
     # A loss-scaling optimizer wraps the one that holds the weight decay.
@@ -109,7 +159,18 @@ def schedules(model: keras.Model) -> dict[str, float]:
         found["teacher_momentum"] = next(iter(momenta.values()))
     else:
         found.update({f"{name}_momentum": value for name, value in momenta.items()})
-    return found
+    return found | _temperatures(model)
+
+
+def _temperatures(model: keras.Model) -> dict[str, float]:
+    """Those that move: a constant one stands in the model's config."""
+    given = {name: value for name, value in vars(model).items() if callable(value)}
+    trained = {v.name: v for v in model.trainable_variables if v.shape == ()}
+    return {
+        name: _now(value, model.optimizer)
+        for name, value in (given | trained).items()
+        if name.endswith("temperature")
+    }
 
 
 def _now(value: Any, optimizer: Any) -> float:

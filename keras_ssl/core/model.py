@@ -29,14 +29,13 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
         uses_labels: whether `make_views` gets `(x, y)` (label −1 means unlabelled) instead
             of `x`. Labels never reach an objective otherwise.
         uses_indices: whether `make_views` gets `(x, index)`: for each row its number in the data
-            set, from 0 to `samples` - 1. `fit` numbers arrays itself. Such a class has an attribute
-            `samples`.
+            set, from 0 to its attribute `samples` - 1. `fit` numbers arrays itself.
         minimum_batch: fewest rows with which the objective means anything.
         rows_together: number of neighbouring rows that form a group, whole on every replica.
-        teachers_move: `"after"` the optimizer's step (BYOL, DINO) or `"before"` the forward pass
-            (MoCo).
+        teachers_move: `"after"` the optimizer (BYOL, DINO) or `"before"` the forward pass (MoCo).
         guides_batches: whether `clusters_of(images, batch_size)` decides which images share a
             batch (G-SimCLR), see `data.GuidedOrder`.
+        gradient_watch: what each step calls with (gradients, variables) before the optimizer.
 
     Constructor arguments must be kept as attributes of the same name: the config that
     `save` stores is read from them.
@@ -55,6 +54,7 @@ class SSLModel(keras_private.BuiltBeforeFit, keras.Model):
     rows_together: int = 1
     teachers_move: str = "after"
     guides_batches: bool = False
+    gradient_watch: Any = None
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)

@@ -44,6 +44,8 @@ def _update(model: Any, batch: Any, data: Any) -> dict[str, Any]:
     variables = model.trainable_variables
     frozen = _frozen(model)
     gradients = _without(frozen, tape.gradient(scaled, variables), variables)
+    if model.gradient_watch is not None:
+        model.gradient_watch(gradients, variables)
     model.optimizer.apply(gradients, variables)
     _restore(frozen)
     # Under gradient accumulation most batches do not move the weights.
