@@ -405,5 +405,5 @@ def test_token_pictures_reach_the_board(tmp_path):
     other = build(models.DINO, SMALL)
     with pytest.raises(ValueError, match="class token"):
         other.fit(data, verbose=0, callbacks=[callbacks.TokenPictures(images(3), tmp_path)])
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="every is 0"):
         callbacks.TokenPictures(images(3), tmp_path, every=0)

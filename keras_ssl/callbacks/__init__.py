@@ -4,6 +4,9 @@
 from keras_ssl.callbacks._collapse import CollapseThresholds
 from keras_ssl.callbacks.anneal_branch import AnnealBranch
 from keras_ssl.callbacks.best_encoder import BestEncoder
+from keras_ssl.callbacks.embedding_projector import EmbeddingProjector
+from keras_ssl.callbacks.map_pictures import MapPictures
+from keras_ssl.callbacks.neighbour_pictures import NeighbourPictures
 from keras_ssl.callbacks.online_knn import OnlineKNN
 from keras_ssl.callbacks.online_probe import OnlineProbe
 from keras_ssl.callbacks.prototype_pictures import PrototypePictures
@@ -19,6 +22,9 @@ __all__ = [
     "BestEncoder",
     "CollapseThresholds",
     "CollapseWarning",
+    "EmbeddingProjector",
+    "MapPictures",
+    "NeighbourPictures",
     "OnlineKNN",
     "OnlineProbe",
     "PrototypePictures",

@@ -10,18 +10,23 @@ from keras_ssl.callbacks._board import board, updates
 
 
 class Pictures(keras.callbacks.Callback):
-    """Writes what `draw` gives to TensorBoard, before training and every few epochs.
+    """Writes what `draw` gives to TensorBoard, before training, every few epochs and at the end.
 
     Args:
         log_dir: TensorBoard folder.
         every: epochs between pictures.
         tag: name of the picture in TensorBoard.
+
+    Raises:
+        ValueError: if `every` is below 1.
     """
 
     text = ""
 
     def __init__(self, log_dir: str | PathLike[str], every: int, tag: str) -> None:
         super().__init__()
+        if every < 1:
+            raise ValueError(f"every is {every}, expected a number of epochs from 1.")
         self.log_dir, self.every, self.tag = log_dir, every, tag
 
     def draw(self) -> np.ndarray:
@@ -35,7 +40,8 @@ class Pictures(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Draws and writes the picture, when it is time."""
-        if (epoch + 1) % self.every == 0:
+        last = epoch + 1 == (self.params or {}).get("epochs")
+        if last or (epoch + 1) % self.every == 0:
             self._write()
 
     def _write(self) -> None:

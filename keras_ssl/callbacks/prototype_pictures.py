@@ -38,8 +38,6 @@ class PrototypePictures(Pictures):
         tag: str = "prototypes",
     ) -> None:
         super().__init__(log_dir, every, tag)
-        if every < 1:
-            raise ValueError(f"PrototypePictures needs every of at least 1; received {every}.")
         self.layer, self.decoder = layer, decoder
 
     def draw(self) -> np.ndarray:

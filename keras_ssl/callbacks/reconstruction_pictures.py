@@ -39,10 +39,10 @@ class ReconstructionPictures(Pictures):
         tag: str = "reconstructions",
     ) -> None:
         super().__init__(log_dir, every, tag)
-        if len(samples) == 0 or every < 1:
+        if len(samples) == 0:
             raise ValueError(
-                "ReconstructionPictures needs at least 1 sample and every of at least 1; received "
-                f"shape {np.shape(samples)} and every={every}."
+                "ReconstructionPictures needs at least 1 sample; received shape "
+                f"{np.shape(samples)}."
             )
         self.samples = np.asarray(samples[:count])
 

@@ -40,10 +40,10 @@ class TokenPictures(Pictures):
         tag: str = "tokens",
     ) -> None:
         super().__init__(log_dir, every, tag)
-        if np.ndim(images) != 4 or len(images) == 0 or every < 1:
+        if np.ndim(images) != 4 or len(images) == 0:
             raise ValueError(
-                f"TokenPictures needs images (N, height, width, channels), N at least 1, and every "
-                f"of at least 1; received shape {np.shape(images)} and every={every}."
+                f"TokenPictures needs images (N, height, width, channels), N at least 1; received "
+                f"shape {np.shape(images)}."
             )
         self.images = np.asarray(images[:count])
 

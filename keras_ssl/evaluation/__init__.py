@@ -19,6 +19,8 @@ from keras_ssl.evaluation.layers import (
     layer_features,
     layer_probe,
 )
+from keras_ssl.evaluation.map_picture import map_picture, map_points
+from keras_ssl.evaluation.neighbour_picture import neighbour_picture
 from keras_ssl.evaluation.objects import object_similarity, patch_labels, prompt_iou
 from keras_ssl.evaluation.preprocessing import preprocessing_of, with_preprocessing
 from keras_ssl.evaluation.probes import few_label_accuracy, linear_probe
@@ -63,6 +65,9 @@ __all__ = [
     "layer_features",
     "layer_probe",
     "linear_probe",
+    "map_picture",
+    "map_points",
+    "neighbour_picture",
     "object_similarity",
     "patch_colours",
     "patch_labels",

@@ -215,9 +215,7 @@ def save_embedding(path: pathlib.Path, features: np.ndarray, labels: np.ndarray 
         features: (N, D); at most 1,000 rows are drawn.
         labels: (N,) integers, or None.
     """
-    from matplotlib.figure import Figure
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
+    from keras_ssl.evaluation import map_picture, map_points
 
     features = features[:MAP_POINTS]
     labels = None if labels is None else labels[:MAP_POINTS]
@@ -225,25 +223,6 @@ def save_embedding(path: pathlib.Path, features: np.ndarray, labels: np.ndarray 
     if rows < 3 or not np.isfinite(features).all():
         logger.warning("embedding.png is left out: it needs three finite representations.")
         return
-    if rows > 30 and np.ptp(features, axis=0).max() > 0:
-        plane, name = TSNE(init="pca", perplexity=min(30, rows / 4), random_state=0), "t-SNE"
-    else:
-        plane, name = PCA(2), "PCA"
-    points = plane.fit_transform(features)
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot()
-    if labels is None:
-        axes.scatter(*points.T, s=12)
-    else:
-        classes = np.unique(labels)
-        colours = axes.scatter(
-            *points.T,
-            c=np.searchsorted(classes, labels),
-            s=12,
-            cmap="tab10" * (len(classes) <= 10) or "turbo",
-        )
-        if len(classes) <= 20:
-            handles = colours.legend_elements(num=None)[0]  # pyright: ignore[reportArgumentType]
-            axes.legend(handles, [str(c) for c in classes], title="label", fontsize="small")
-    axes.set(title=f"Representations of the test part ({name})", xticks=[], yticks=[])
-    figure.savefig(path, dpi=120)
+    method, name = ("tsne", "t-SNE") if rows > 30 else ("pca", "PCA")
+    title = f"Representations of the test part ({name})"
+    keras.utils.save_img(path, map_picture(map_points(features, method), labels, title))
