@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Callbacks: what they add to the logs and TensorBoard, and when the collapse warning comes."""
 
+import json
 import warnings
 
 import keras
@@ -54,6 +55,7 @@ def tags(folder):
         for tag, plugin in plugins.items():
             if plugin.plugin_name == "images":
                 pictures.add(tag)
+            if plugin.plugin_name != "scalars":
                 continue
             for event in reader.Tensors(tag):
                 value = float(np.frombuffer(event.tensor_proto.tensor_content, "float32")[0])
@@ -309,6 +311,50 @@ def test_one_page_holds_losses_schedules_quality_and_views(digits, tmp_path):
     assert scalars["schedule/teacher_momentum"][-1][1] == pytest.approx(0.99)
     assert scalars["schedule/learning_rate"][-1][1] == pytest.approx(1e-2)
     assert {step for step, _ in scalars["quality/knn"]} == {4, 8}
+    charts = custom_charts(tmp_path)
+    assert {category: list(own) for category, own in charts.items()} == {
+        "Losses": ["Training"],
+        "Schedules": ["Learning rate", "Momentum of teachers"],
+        "Quality": ["Accuracy", "RankMe", "Feature std"],
+        "Norms": ["Updates"],
+    }
+    assert charts["Quality"]["RankMe"] == {"quality/rank_me", "quality/projection_rank_me"}
+    assert charts["Norms"]["Updates"] == {t for t in scalars if t.startswith("update_norm/")}
+    # Every scalar stands in one chart.
+    shown = [tag for own in charts.values() for found in own.values() for tag in found]
+    assert sorted(shown) == sorted(scalars)
+
+
+def custom_charts(folder):
+    """{category: {chart: tags}} as TensorBoard's server tells its page."""
+    from tensorboard import context
+    from tensorboard.backend.event_processing import data_provider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins import base_plugin
+    from tensorboard.plugins.custom_scalar import custom_scalars_plugin
+    from tensorboard.plugins.scalar import scalars_plugin
+
+    reader = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    given = data_provider.MultiplexerDataProvider(reader, str(folder))
+    scalars = scalars_plugin.ScalarsPlugin(base_plugin.TBContext(data_provider=given))
+    page = custom_scalars_plugin.CustomScalarsPlugin(
+        base_plugin.TBContext(
+            data_provider=given, plugin_name_to_instance={"scalars": scalars}, logdir=str(folder)
+        )
+    )
+    page.get_plugin_apps()
+    found = json.loads(page.layout_impl(context.RequestContext(), ""))
+    return {
+        category["title"]: {
+            chart["title"]: set(
+                page.scalars_impl(context.RequestContext(), ".", chart["multiline"]["tag"][0], "")[
+                    "tag_to_events"
+                ]
+            )
+            for chart in category["chart"]
+        }
+        for category in found["category"]
+    }
 
 
 @pytest.mark.usefixtures("without_graphs")

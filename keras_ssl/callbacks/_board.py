@@ -9,6 +9,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 from keras import ops
 
+from keras_ssl.callbacks._layout import encoded, layout
+
 # TensorBoard leaves an event file for good once a later one appears in the folder, so two open
 # writers would lose the points of the first.
 _OPEN: WeakValueDictionary[str, "Board"] = WeakValueDictionary()
@@ -27,6 +29,7 @@ class Board:
         self._summary = tf.summary
         self._writer = tf.summary.create_file_writer(folder)
         self._written: dict[str, int] = {}
+        self._charts: dict = {}
 
     def scalar(self, tag: str, value: Any, step: int) -> None:
         """Writes one point, once: a second value for the same tag and step is dropped.
@@ -53,6 +56,18 @@ class Board:
         """
         with self._writer.as_default():
             self._summary.image(tag, picture[None], step=step, description=description)
+
+    def lay_out(self, step: int) -> None:
+        """Arranges the scalars written so far in charts, where others than before have some.
+
+        Args:
+            step: TensorBoard takes the layout of the last one.
+        """
+        charts = layout(self._written)
+        if charts != self._charts:
+            self._charts = charts
+            with self._writer.as_default():
+                self._summary.experimental.write_raw_pb(encoded(charts), step=step)
 
     def flush(self) -> None:
         """Puts everything written so far on the disk."""

@@ -27,6 +27,8 @@ class TrainingBoard(keras.callbacks.Callback):
       global batch (of its last micro-batch under gradient accumulation), without the scale of mixed
       precision and before clipping.
 
+    The page "Custom Scalars" shows them all as charts of one scale each, without a click.
+
     It shares one event file with the other callbacks of this package in the same folder, where
     `keras.callbacks.TensorBoard` would write each epoch under "train/epoch_...". Place it last, so
     that it sees what the others add to the logs.
@@ -118,6 +120,7 @@ class TrainingBoard(keras.callbacks.Callback):
             for group, norms in self._norms.items():
                 for name, value in norms.read().items():
                     self._board.scalar(f"{group}/{name}", value, step)
+        self._board.lay_out(step)
 
     def _tag(self, name: str) -> str:
         if name.startswith("val_"):
