@@ -36,14 +36,15 @@ class Board:
 
         Args:
             tag: name; TensorBoard groups by the part before the slash.
-            value: number or scalar tensor.
+            value: number, or tensor of one.
             step: position on the horizontal axis.
         """
         if self._written.get(tag) == step:
             return
         self._written[tag] = step
         with self._writer.as_default():
-            self._summary.scalar(tag, float(value), step=step)
+            # On several workers, logs are vectors of one number.
+            self._summary.scalar(tag, np.asarray(value).item(), step=step)
 
     def image(self, tag: str, picture: np.ndarray, step: int, description: str = "") -> None:
         """Writes one picture.
@@ -74,25 +75,64 @@ class Board:
         self._writer.flush()
 
 
-@overload
-def board(log_dir: None) -> None: ...
+class SilentBoard(Board):
+    """The board of workers that are not to write: all that is told to it is forgotten."""
+
+    def __init__(self) -> None:
+        pass
+
+    def scalar(self, tag: str, value: Any, step: int) -> None:
+        """Nothing."""
+
+    def image(self, tag: str, picture: np.ndarray, step: int, description: str = "") -> None:
+        """Nothing."""
+
+    def lay_out(self, step: int) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+
+def is_chief(model: Any) -> bool:
+    """Whether this process writes the files of a run.
+
+    What is computed for them may cross workers, so that all of them compute.
+
+    Args:
+        model: a Keras model.
+
+    Returns:
+        False on all workers of a `MultiWorkerMirroredStrategy` but the chief, which is the first
+        where none is called so.
+    """
+    extended = getattr(getattr(model, "distribute_strategy", None), "extended", None)
+    return getattr(extended, "should_save_summary", True)
 
 
 @overload
-def board(log_dir: str | PathLike[str]) -> Board: ...
+def board(log_dir: None, model: Any) -> None: ...
 
 
-def board(log_dir: str | PathLike[str] | None) -> Board | None:
+@overload
+def board(log_dir: str | PathLike[str], model: Any) -> Board: ...
+
+
+def board(log_dir: str | PathLike[str] | None, model: Any) -> Board | None:
     """The shared writer of a folder.
 
     Args:
         log_dir: folder, or None.
+        model: whose run it is.
 
     Returns:
-        The `Board` of that folder; None without a folder.
+        The `Board` of that folder, one that writes nothing where another worker does; None without
+        a folder.
     """
     if log_dir is None:
         return None
+    if not is_chief(model):
+        return SilentBoard()
     folder = str(Path(log_dir).resolve())
     shared = _OPEN.get(folder)
     if shared is None:

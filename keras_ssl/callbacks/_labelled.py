@@ -62,7 +62,7 @@ class LabelledMeasure(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the TensorBoard writer."""
         self._first = True
-        self._board = board(self.log_dir)
+        self._board = board(self.log_dir, self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Measures, when it is time, and adds the number to the logs."""

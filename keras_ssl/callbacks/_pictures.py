@@ -35,7 +35,7 @@ class Pictures(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the writer and draws the untrained model."""
-        self._board = board(self.log_dir)
+        self._board = board(self.log_dir, self.model)
         self._write()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_ssl.callbacks._board import updates
+from keras_ssl.callbacks._board import is_chief, updates
 from keras_ssl.callbacks._files import save_whole
 
 
@@ -73,5 +73,5 @@ class AnnealBranch(keras.callbacks.Callback):
     def _save_in_time(self) -> None:
         if updates(self.model) != self.at_step:
             return
-        save_whole(self.model, self.path)
+        save_whole(self.model, self.path, is_chief(self.model))
         self.saved = True

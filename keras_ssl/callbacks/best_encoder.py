@@ -6,7 +6,9 @@ from os import PathLike
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from keras_ssl.callbacks._board import is_chief
 from keras_ssl.callbacks._files import save_whole
 
 
@@ -65,9 +67,9 @@ class BestEncoder(keras.callbacks.Callback):
                     "RepresentationMonitor or OnlineKNN."
                 )
             return
-        value = float((logs or {})[self.criterion])
+        value = float(np.asarray((logs or {})[self.criterion]).item())
         sign = 1.0 if self.mode == "max" else -1.0
         if not math.isfinite(value) or (self.best is not None and sign * value <= sign * self.best):
             return
         self.best, self.best_epoch = value, epoch
-        save_whole(self.model.standalone_encoder(), self.path)
+        save_whole(self.model.standalone_encoder(), self.path, is_chief(self.model))

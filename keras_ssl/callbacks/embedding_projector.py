@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ssl.callbacks._board import updates
+from keras_ssl.callbacks._board import is_chief, updates
 from keras_ssl.callbacks._pictures import Pictures
 from keras_ssl.evaluation import extract_features
 
@@ -66,17 +66,22 @@ class EmbeddingProjector(Pictures):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Writes what all moments share, and the untrained model's representations."""
+        if is_chief(self.model):
+            self._share(Path(self.log_dir))
+        super().on_train_begin(logs)
+
+    def _share(self, folder: Path) -> None:
         from PIL import Image
 
-        folder = Path(self.log_dir)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet(self.images, self.side)).save(folder / "projector_images.png")
         labels = range(len(self.images)) if self.labels is None else np.asarray(self.labels)
         (folder / "projector_labels.tsv").write_text("".join(f"{label}\n" for label in labels))
-        super().on_train_begin(logs)
 
     def _write(self) -> None:
         features = extract_features(self.model, self.images, verbose=False)
+        if not is_chief(self.model):
+            return
         folder = Path(self.log_dir)
         name = folder / f"projector_{updates(self.model):08d}.tsv"
         np.savetxt(name, features, fmt="%.5g", delimiter="\t")

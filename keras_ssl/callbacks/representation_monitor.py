@@ -96,7 +96,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Takes the first measurement, before any training."""
-        self._board = board(self.log_dir)
+        self._board = board(self.log_dir, self.model)
         self._embed = _compiled(self._embeddings)
         self._assign = None
         if hasattr(self.model, "prototype_probabilities"):

@@ -69,7 +69,7 @@ class TrainingBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the writer, and lets the step keep norms of gradients where they are wanted."""
-        self._board = board(self.log_dir)
+        self._board = board(self.log_dir, self.model)
         self._seen = 0
         self._norms: dict[str, Any] = {}
         self._written = updates(self.model)

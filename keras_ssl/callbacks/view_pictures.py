@@ -59,7 +59,7 @@ class ViewPictures(keras.callbacks.Callback):
                 "joint-embedding models. Leave the callback out."
             )
         self._views = type(views).from_config(views.get_config())
-        self._board = board(self.log_dir)
+        self._board = board(self.log_dir, self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Draws and writes the picture, when it is time."""
