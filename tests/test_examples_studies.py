@@ -43,6 +43,7 @@ def coloured_folder(folder, count):
     return folder
 
 
+@pytest.mark.slow
 def test_labels_of_a_folder_become_curves(tmp_path, capsys, monkeypatch):
     program = example("label_efficiency")
     seen, curve = [], program.curve
