@@ -313,13 +313,12 @@ def test_one_page_holds_losses_schedules_quality_and_views(digits, tmp_path):
     assert {step for step, _ in scalars["quality/knn"]} == {4, 8}
     charts = custom_charts(tmp_path)
     assert {category: list(own) for category, own in charts.items()} == {
-        "Losses": ["Training"],
-        "Schedules": ["Learning rate", "Momentum of teachers"],
-        "Quality": ["Accuracy", "RankMe", "Feature std"],
-        "Norms": ["Updates"],
+        "Learning": ["Losses", "Accuracy", "RankMe", "Feature std"],
+        "Optimisation": ["Learning rate", "Momentum of teachers", "Norms of updates"],
     }
-    assert charts["Quality"]["RankMe"] == {"quality/rank_me", "quality/projection_rank_me"}
-    assert charts["Norms"]["Updates"] == {t for t in scalars if t.startswith("update_norm/")}
+    assert charts["Learning"]["RankMe"] == {"quality/rank_me", "quality/projection_rank_me"}
+    updates = charts["Optimisation"]["Norms of updates"]
+    assert updates == {tag for tag in scalars if tag.startswith("update_norm/")}
     # Every scalar stands in one chart.
     shown = [tag for own in charts.values() for found in own.values() for tag in found]
     assert sorted(shown) == sorted(scalars)

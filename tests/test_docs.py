@@ -25,6 +25,7 @@ def blocks(page):
         pytest.param("self_distillation.md", marks=pytest.mark.slow),
         pytest.param("modalities.md", marks=pytest.mark.slow),
         pytest.param("evaluating.md", marks=pytest.mark.slow),
+        pytest.param("watching.md", marks=pytest.mark.slow),
     ],
 )
 def test_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):

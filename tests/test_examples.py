@@ -9,6 +9,7 @@ import sys
 
 import keras
 import pytest
+from test_callbacks import tags
 
 import keras_ssl
 
@@ -65,3 +66,14 @@ def test_every_layer_is_probed_and_the_best_is_kept(tmp_path):
     assert (tmp_path / "layers.png").stat().st_size > 5_000
     encoder = keras.models.load_model(tmp_path / "encoder.keras")
     assert encoder.output_shape == (None, 64)
+
+
+@pytest.mark.slow
+def test_all_that_can_be_watched_is_written(tmp_path):
+    options = ("--images", 64, "--batch-size", 32, "--epochs", 1, "--out", tmp_path / "run")
+    program("watch_a_run.py", tmp_path, "--encoder", "transformer", *options)
+    scalars, pictures = tags(tmp_path / "run")
+    assert pictures == {"views", "neighbours", "map", "tokens"}
+    wanted = {"loss/total", "schedule/weight_decay", "quality/probe", "gradient_norm/encoder"}
+    assert wanted <= set(scalars)
+    assert (tmp_path / "run" / "projector_config.pbtxt").exists()

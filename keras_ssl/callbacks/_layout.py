@@ -6,20 +6,22 @@ from collections.abc import Iterable
 
 # Categories, their charts, and the tags in a chart; numbers of one chart have one scale.
 CHARTS = {
-    "Losses": {"Training": r"loss/(?!validation_)", "Validation": r"loss/validation_"},
-    "Schedules": {
-        "Learning rate": r"schedule/learning_rate$",
-        "Weight decay": r"schedule/weight_decay$",
-        "Momentum of teachers": r"schedule/.*momentum$",
-        "Temperatures": r"schedule/.*temperature$",
-    },
-    "Quality": {
+    "Learning": {
+        "Losses": r"loss/(?!validation_)",
         "Accuracy": r"quality/(knn|probe|(val_)?.*accuracy)$",
         "RankMe": r"quality/.*rank_me$",
         "Feature std": r"quality/.*feature_std$",
         "Prototypes": r"quality/.*entropy$",
+        "Validation": r"loss/validation_",
     },
-    "Norms": {"Gradients": r"gradient_norm/", "Updates": r"update_norm/"},
+    "Optimisation": {
+        "Learning rate": r"schedule/learning_rate$",
+        "Weight decay": r"schedule/weight_decay$",
+        "Momentum of teachers": r"schedule/.*momentum$",
+        "Temperatures": r"schedule/.*temperature$",
+        "Norms of updates": r"update_norm/",
+        "Norms of gradients": r"gradient_norm/",
+    },
 }
 
 

@@ -20,7 +20,7 @@ class EmbeddingProjector(Pictures):
 
     The page turns them in three dimensions, finds neighbours, runs PCA, t-SNE and UMAP, and shows
     each image as a point. There is one embedding a moment to choose from, called by the number of
-    updates; a folder's page can compare them with those of other runs beside it.
+    updates.
 
     Args:
         images: `(N, H, W, C)` uint8, or float in 0..1, C of 1 or 3; some hundred.
@@ -92,10 +92,13 @@ class EmbeddingProjector(Pictures):
         from tensorboard.plugins import projector
 
         config = projector.ProjectorConfig()
-        # The page opens the first.
-        for path in sorted(folder.glob("projector_[0-9]*.tsv"), reverse=True):
-            one = config.embeddings.add()
-            one.tensor_name = f"representation after {int(path.stem.split('_')[1])} updates"
+        paths = sorted(folder.glob("projector_[0-9]*.tsv"), reverse=True)
+        for path in paths:
+            step, one = path.stem.split("_")[1], config.embeddings.add()
+            # The page opens the first by the alphabet.
+            one.tensor_name = (
+                f"latest: update {int(step)}" if path == paths[0] else f"update {step}"
+            )
             one.tensor_path, one.metadata_path = path.name, "projector_labels.tsv"
             one.sprite.image_path = "projector_images.png"
             one.sprite.single_image_dim.extend([self.side, self.side])

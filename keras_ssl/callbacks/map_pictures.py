@@ -66,4 +66,6 @@ class MapPictures(Pictures):
         """The map, turned to lie over the one before."""
         found = extract_features(self.model, self.samples, verbose=False)
         self.points = map_points(found, self.method, before=self.points)
-        return map_picture(self.points, self.labels, f"update {updates(self.model)}")
+        title = f"update {updates(self.model)}"
+        # TensorBoard shows pictures about this large, and letters of larger ones too small.
+        return map_picture(self.points, self.labels, title, size=(4.2, 3.6))

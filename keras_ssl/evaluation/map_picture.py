@@ -59,16 +59,19 @@ def map_points(
     return points.astype("float32")
 
 
-def map_picture(points: Any, labels: Any = None, title: str = "") -> np.ndarray:
+def map_picture(
+    points: Any, labels: Any = None, title: str = "", *, size: tuple[float, float] = (7, 6)
+) -> np.ndarray:
     """Draws points on a plane, coloured by class.
 
     Args:
         points: `(N, 2)`, of `map_points`.
         labels: `(N,)` classes, or None for one colour; up to twenty have a legend.
         title: above the map.
+        size: width and height in inches of 120 pixels; letters have the same size in any.
 
     Returns:
-        uint8 `(720, 840, 3)`.
+        uint8 `(height, width, 3)`.
 
     Raises:
         ValueError: if points and labels differ in number.
@@ -83,16 +86,16 @@ def map_picture(points: Any, labels: Any = None, title: str = "") -> np.ndarray:
     points = np.asarray(points)
     if labels is not None and len(labels) != len(points):
         raise ValueError(f"{len(points)} points have {len(labels)} labels, expected one a point.")
-    figure = Figure(figsize=(7, 6), dpi=120, layout="constrained")
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.add_subplot()
     if labels is None:
-        axes.scatter(*points.T, s=12)
+        axes.scatter(*points.T, s=min(12, 1.7 * size[0]))
     else:
         classes = np.unique(labels)
         colours = axes.scatter(
             *points.T,
             c=np.searchsorted(classes, labels),
-            s=12,
+            s=min(12, 1.7 * size[0]),
             cmap="tab10" if len(classes) <= 10 else "turbo",
         )
         if len(classes) <= 20:
