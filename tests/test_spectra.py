@@ -28,8 +28,16 @@ METRICS = [
     (metrics.AlphaReQ, {"ranks": (2, 10)}, metrics.alpha_req, rows),
     (metrics.LiDAR, {}, metrics.lidar, views),
     (metrics.LiDAR, {"delta": 1e-2, "renormalize": True}, metrics.lidar, views),
+    (metrics.Uniformity, {"normalize": True, "t": 3.0}, metrics.uniformity, rows),
 ]
-NAMES = ["rank_me", "rank_me of covariance", "alpha_req", "lidar", "lidar renormalized"]
+NAMES = [
+    "rank_me",
+    "rank_me of covariance",
+    "alpha_req",
+    "lidar",
+    "lidar renormalized",
+    "uniformity",
+]
 
 
 def numbers(found):
@@ -72,6 +80,33 @@ def test_replicas_give_what_one_device_does(metric, options, function, make):
         step(part)
     found = numbers(streaming.result())
     np.testing.assert_allclose(found, numbers(function(x, **options)), rtol=1e-5)
+
+
+def test_alignment_of_batches_is_that_of_all_pairs():
+    x, y = rows(), rows()
+    streaming = metrics.Alignment(alpha=1.5, normalize=True)
+    for part, other in zip(np.split(x, [1, 7, 50]), np.split(y, [1, 7, 50]), strict=True):
+        streaming.update_state(part, other)
+    whole = float(metrics.alignment(x, y, alpha=1.5, normalize=True))
+    assert float(streaming.result()) == pytest.approx(whole, rel=1e-5)
+    again = metrics.Alignment.from_config(streaming.get_config())
+    again.update_state(x, y)
+    assert float(again.result()) == pytest.approx(whole, rel=1e-5)
+
+
+def test_rows_beyond_those_that_count_change_nothing():
+    x = rows(40)
+    first = float(metrics.uniformity(x[:30], normalize=True))
+    streaming = metrics.Uniformity(12, rows=30, normalize=True)
+    for part in np.split(x, 5):
+        streaming.update_state(part)
+    assert float(streaming.result()) == pytest.approx(first, rel=1e-5)
+    with pytest.raises(ValueError, match="expected 12"):
+        streaming.update_state(x[:, :3])
+    with pytest.raises(ValueError, match="at least two rows"):
+        metrics.Uniformity(12, rows=1)
+    with pytest.raises(ValueError, match="positive sharpness"):
+        metrics.Uniformity(12, t=0.0)
 
 
 def test_lidar_is_the_entropy_of_the_discriminant():

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label-free quality of embeddings and dictionaries: functions of rows, nothing to train."""
 
-from keras_ssl.metrics.alignment_uniformity import alignment, uniformity
+from keras_ssl.metrics.alignment_uniformity import (
+    Alignment,
+    Uniformity,
+    alignment,
+    uniformity,
+)
 from keras_ssl.metrics.alpha_req import AlphaReQ, PowerLaw, alpha_req, power_law
 from keras_ssl.metrics.dictionary import (
     active_latents,
@@ -16,10 +21,12 @@ from keras_ssl.metrics.spectrum import show_spectrum, singular_spectrum
 from keras_ssl.metrics.spread import feature_std, mean_cosine
 
 __all__ = [
+    "Alignment",
     "AlphaReQ",
     "LiDAR",
     "PowerLaw",
     "RankMe",
+    "Uniformity",
     "active_latents",
     "alignment",
     "alpha_req",

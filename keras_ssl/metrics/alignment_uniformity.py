@@ -3,8 +3,10 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
+from keras_ssl.core import distribution
 from keras_ssl.metrics._rows import as_rows, unit_rows
 
 
@@ -33,6 +35,11 @@ def alignment(x: Any, y: Any, *, alpha: float = 2.0, normalize: bool = False) ->
         >>> float(alignment(np.eye(3), -np.eye(3)))
         4.0
     """
+    return ops.mean(_distances(x, y, alpha, normalize))
+
+
+def _distances(x: Any, y: Any, alpha: float, normalize: bool) -> Any:
+    """(N,) distances of two views, to the power alpha."""
     x, y = as_rows(x, "x"), as_rows(y, "y")
     if tuple(x.shape) != tuple(y.shape):
         raise ValueError(
@@ -48,7 +55,7 @@ def alignment(x: Any, y: Any, *, alpha: float = 2.0, normalize: bool = False) ->
     # the power sees 1 there instead.
     apart = squares > 0
     powers = ops.power(ops.where(apart, squares, ops.ones_like(squares)), alpha / 2)
-    return ops.mean(ops.where(apart, powers, ops.zeros_like(powers)))
+    return ops.where(apart, powers, ops.zeros_like(powers))
 
 
 def uniformity(x: Any, *, t: float = 2.0, normalize: bool = False) -> Any:
@@ -76,14 +83,153 @@ def uniformity(x: Any, *, t: float = 2.0, normalize: bool = False) -> Any:
         -8.0
     """
     x = as_rows(x, "x", at_least=2)
-    if t <= 0:
-        raise ValueError(f"t is {t}, expected a positive sharpness (the paper uses 2).")
-    if normalize:
-        x = unit_rows(x)
+    _positive(t)
+    x = unit_rows(x) if normalize else x
+    return _log_mean_potential(x, t, ops.ones((ops.shape(x)[0],), dtype=x.dtype))
+
+
+class Alignment(keras.metrics.Mean):
+    """`alignment` of pairs that come in batches, equal to that of all at once.
+
+    `update_state(x, y)` takes the embeddings of two views.
+
+    Args:
+        alpha: as `alignment`.
+        normalize: as `alignment`.
+        name: of the metric.
+        dtype: of the result.
+
+    Source: Understanding Contrastive Representation Learning through Alignment and Uniformity on
+    the Hypersphere, 2020, section 4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = Alignment()
+        >>> for sign in (1.0, -1.0):
+        ...     metric.update_state(np.eye(3), sign * np.eye(3))
+        >>> float(metric.result())
+        2.0
+    """
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        normalize: bool = False,
+        name: str = "alignment",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self.alpha, self.normalize = alpha, normalize
+
+    def update_state(self, x: Any, y: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Takes pairs in.
+
+        Args:
+            x: (N, D), as `alignment`.
+            y: (N, D), as `alignment`.
+        """
+        super().update_state(_distances(x, y, self.alpha, self.normalize))
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {**super().get_config(), "alpha": self.alpha, "normalize": self.normalize}
+
+
+class Uniformity(keras.metrics.Metric):
+    """`uniformity` of embeddings that come in batches, equal to that of all at once.
+
+    Every row meets every other, so that rows are kept: rows x D numbers, and rows x rows for the
+    result. More rows than that are left out, and so are those of replicas beyond their share.
+
+    Args:
+        dimensions: D, width of an embedding.
+        rows: most embeddings that count, over all replicas.
+        t: as `uniformity`.
+        normalize: as `uniformity`.
+        name: of the metric.
+        dtype: of the result.
+
+    Raises:
+        ValueError: for a width below 1, fewer than two rows, a sharpness that is not positive, or
+            embeddings of another width.
+
+    Source: Understanding Contrastive Representation Learning through Alignment and Uniformity on
+    the Hypersphere, 2020, section 4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = Uniformity(2)
+        >>> for row in ([[1.0, 0.0]], [[-1.0, 0.0]]):
+        ...     metric.update_state(np.array(row))
+        >>> round(float(metric.result()), 4)
+        -8.0
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        rows: int = 2048,
+        t: float = 2.0,
+        normalize: bool = False,
+        name: str = "uniformity",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        _positive(t)
+        if dimensions < 1 or rows < 2:
+            raise ValueError(
+                f"dimensions is {dimensions} and rows {rows}, expected the width of an embedding "
+                "and at least two rows."
+            )
+        self.dimensions, self.rows, self.t, self.normalize = dimensions, rows, t, normalize
+        # Those that are too many go to one row more.
+        self.kept = self.add_variable((rows + 1, dimensions), "zeros", name="kept")
+        self.full = self.add_variable((rows + 1,), "zeros", name="full")
+        self.seen = self.add_variable((), "zeros", "int32", name="seen")
+
+    def update_state(self, x: Any) -> None:
+        """Takes embeddings in.
+
+        Args:
+            x: (N, D), any number of rows.
+        """
+        x = as_rows(x, "x")
+        if x.shape[1] != self.dimensions:
+            raise ValueError(f"x has {x.shape[1]} dimensions, expected {self.dimensions}.")
+        x = ops.cast(unit_rows(x) if self.normalize else x, self.kept.dtype)
+        count = ops.shape(x)[0]
+        # What replicas hold is added, so that each has places of its own.
+        turn, turns = distribution.replica_id(), distribution.replica_count()
+        place = (ops.convert_to_tensor(self.seen) + ops.arange(count, dtype="int32")) * turns + turn
+        place = ops.minimum(place, self.rows)[:, None]
+        self.kept.assign(ops.scatter_update(ops.convert_to_tensor(self.kept), place, x))
+        ones = ops.ones((count,), dtype=self.full.dtype)
+        self.full.assign(ops.scatter_update(ops.convert_to_tensor(self.full), place, ones))
+        self.seen.assign_add(count)
+
+    def result(self) -> Any:
+        """The uniformity of all rows so far."""
+        kept, full = (ops.convert_to_tensor(v)[: self.rows] for v in (self.kept, self.full))
+        return ops.cast(_log_mean_potential(kept, self.t, full), self.dtype)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        names = ("dimensions", "rows", "t", "normalize")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _log_mean_potential(x: Any, t: float, weights: Any) -> Any:
+    """The logarithm of the mean potential of pairs of rows of weight 1; others have 0."""
     norms = ops.sum(ops.square(x), axis=1)
     squares = norms[:, None] + norms[None, :] - 2 * ops.matmul(x, ops.transpose(x))
-    rows = ops.shape(x)[0]
-    pairs = ops.cast(rows, x.dtype) * (ops.cast(rows, x.dtype) - 1)
-    # Rounding may leave a tiny negative square; far below every real one, the diagonal drops out.
-    potentials = -t * ops.maximum(squares, 0) - 1e9 * ops.eye(rows, dtype=x.dtype)
-    return ops.logsumexp(potentials) - ops.log(pairs)
+    pairs = ops.outer(weights, weights) * (1 - ops.eye(ops.shape(x)[0], dtype=x.dtype))
+    # Rounding may leave a tiny negative square. What is no pair lies far below all, and drops
+    # out of the sum.
+    potentials = -t * ops.maximum(squares, 0) - 1e9 * (1 - pairs)
+    number = ops.sum(weights)
+    return ops.logsumexp(potentials) - ops.log(number * (number - 1))
+
+
+def _positive(t: float) -> None:
+    if t <= 0:
+        raise ValueError(f"t is {t}, expected a positive sharpness (the paper uses 2).")
