@@ -13,7 +13,7 @@ import keras_ssl
 
 EXAMPLES = pathlib.Path(keras_ssl.__file__).parents[1] / "examples"
 
-pytestmark = pytest.mark.usefixtures("without_graphs")
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def example(name):
@@ -75,3 +75,67 @@ def test_images_without_labels_are_told(tmp_path):
     options = ["--data", f"folder:{folder}", "--size", "16", "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="class folders"):
         example("label_efficiency").main(options)
+
+
+def fake_runs(program, monkeypatch, stop_after=None):
+    """Replaces training by numbers: accuracy grows with RankMe but for the best run."""
+    trained = []
+
+    def train(source, temperature, rate, *others):
+        if len(trained) == stop_after:
+            raise KeyboardInterrupt
+        trained.append((temperature, rate))
+        return program.RUNS.index((temperature, rate))
+
+    def measure(index, source, rows):
+        accuracy = 0.9 if index == 0 else 0.3 + 0.01 * index
+        names = program.MEASURES
+        return {"accuracy": accuracy, **dict.fromkeys(names, float(index)), names[3]: index / 3}
+
+    monkeypatch.setattr(program, "train", train)
+    monkeypatch.setattr(program, "measure", measure)
+    return trained
+
+
+def test_measures_are_judged_and_a_stopped_program_goes_on(tmp_path, capsys, monkeypatch):
+    program = example("choose_by_rank_me")
+    options = ["--data", "digits", "--images", "40", "--output", str(tmp_path)]
+    assert len(program.RUNS) >= 12
+    fake_runs(program, monkeypatch, stop_after=5)
+    with pytest.raises(KeyboardInterrupt):
+        program.main(options)
+    trained = fake_runs(program, monkeypatch)
+    program.main(options)
+    assert trained == list(program.RUNS[5:])
+    rows = rows_of(capsys.readouterr().out)
+    assert all(f"{temperature}, {rate}" in rows for temperature, rate in program.RUNS)
+    # The best of 12 is ranked last: 1 - 6 (11² + 11 · 1²) / (12 (12² - 1)).
+    judged = json.loads((tmp_path / "rank_me.json").read_text())["judged"]
+    for name in program.MEASURES[:3]:
+        assert judged[name]["spearman"] == pytest.approx(1 - 6 * 132 / 1716)
+        low, high = judged[name]["interval"]
+        assert low < judged[name]["spearman"] < high == pytest.approx(1.0)
+        assert judged[name]["regret"] == pytest.approx(0.9 - 0.41)
+    # Best where it is 1, the fourth run.
+    assert judged["alpha-ReQ"]["regret"] == pytest.approx(0.9 - 0.33)
+    assert (tmp_path / "rank_me.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="another --output"):
+        program.main([*options, "--steps", "7"])
+
+
+def test_a_run_is_measured_on_halves_of_the_test_part():
+    program = example("choose_by_rank_me")
+    source = keras_ssl.data.load("digits", limit=64)
+    rows = np.arange(len(source.test))
+    model = program.train(source, 0.15, 1e-3, 2, 32)
+    assert model.temperature == 0.15 and int(model.optimizer.iterations) == 2
+    found = program.measure(model, source, rows)
+    assert list(found) == ["accuracy", *program.MEASURES]
+    assert found["accuracy"] > 0.2 and 1 < found["LiDAR"] < 256 and found["alpha-ReQ"] > 0
+    assert 1 < found["RankMe of projections"] < 128 and 1 < found["RankMe"] < 180
+    # What is measured without labels does not see the other half, nor any label.
+    changed = keras_ssl.data.Source(source.images, source.labels, test=source.test)
+    changed.test.images[180:] = 0
+    again = program.measure(model, changed, rows)
+    assert again["RankMe"] == pytest.approx(found["RankMe"], rel=1e-5)
+    assert again["accuracy"] < 0.2
