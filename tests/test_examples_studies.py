@@ -139,3 +139,50 @@ def test_a_run_is_measured_on_halves_of_the_test_part():
     again = program.measure(model, changed, rows)
     assert again["RankMe"] == pytest.approx(found["RankMe"], rel=1e-5)
     assert again["accuracy"] < 0.2
+
+
+def test_the_schedule_of_the_second_part_goes_on_from_before_annealing():
+    schedule = example("continual_pretraining").schedule
+    rates = [np.asarray(schedule("infinite", 100, part)(np.arange(181))) for part in (0, 1)]
+    np.testing.assert_array_equal(rates[0][:81], rates[1][:81])
+    np.testing.assert_allclose(rates[1][30:161], 5e-4, rtol=1e-6)
+    # Both parts end annealed, the second after a hundred updates of its own.
+    np.testing.assert_allclose([rates[0][100], rates[1][180]], 5e-5, rtol=1e-5)
+    again = np.asarray(schedule("repeated cosine", 100, 1)(np.arange(200)))
+    assert again[99] < 1e-5 and again[100] == 0 and again[105] == pytest.approx(2e-3)
+
+
+@pytest.mark.slow
+def test_parts_are_learned_one_after_the_other(tmp_path, capsys, monkeypatch):
+    program = example("continual_pretraining")
+    load, loaded = program.keras_ssl.load_model, []
+
+    def load_model(path):
+        loaded.append(load(path))
+        assert int(loaded[-1].optimizer.iterations) == 4
+        return loaded[-1]
+
+    monkeypatch.setattr(program.keras_ssl, "load_model", load_model)
+    first = ["--first", "0", "1", "2", "3", "4"]
+    small = ["--data", "digits", "--images", "60", "--steps", "5", "--batch-size", "8"]
+    program.main([*first, *small, "--seeds", "0", "--output", str(tmp_path)])
+    # Four updates before annealing, then five on the other digits.
+    assert [int(model.optimizer.iterations) for model in loaded] == [9]
+    results = json.loads((tmp_path / "continual.json").read_text())["results"]
+    rows = rows_of(capsys.readouterr().out)
+    for kind in ("infinite", "repeated cosine"):
+        before, after = results[kind]["0"]
+        # Among five classes, unlike among ten, a guess is right in a fifth.
+        assert min(before["first"], before["second"]) > 0.3
+        forgotten = float(rows[kind][2])
+        assert forgotten == pytest.approx(before["first"] - after["first"], abs=6e-4)
+        assert float(rows[kind][4]) == pytest.approx(after["all"], abs=6e-4)
+    assert results["infinite"] != results["repeated cosine"]
+    assert (tmp_path / "continual.png").stat().st_size > 10_000
+
+
+def test_classes_of_a_part_are_held_out_too():
+    source = keras_ssl.data.load("digits", limit=60)
+    part = example("continual_pretraining").of_classes(source, [1, 7])
+    assert set(part.labels) == set(part.test.labels) == {1, 7}
+    assert len(part.images) == len(part.labels) == 12
